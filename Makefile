@@ -1,0 +1,97 @@
+# Mundwerk's only build file.
+#
+#   make            bin/mundwerk and its links
+#   make test       unit tests, command-line tests, lint
+#   make check      the unit tests under ASan and UBSan
+#   make lint       law of includes, format, banned functions
+#   make format     rewrite the sources with clang-format
+#   make help
+#
+# Objects lie in build/<hash of compiler and flags>/, so builds with different
+# flags never mix. Local settings go to config.mk.
+-include config.mk
+
+VERSION := 0.1.0
+CC      ?= gcc
+Q       ?= @
+
+WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+        -Wvla -Wundef -Wformat=2
+OPT  := -O2 -g -fno-math-errno -ffp-contract=off
+# SAN=address,undefined builds with sanitizers
+SANITIZE := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
+PACKAGES := libzstd libpcre2-8 yaml-0.1 libisal
+
+ALL_CFLAGS  := -std=c11 -D_GNU_SOURCE -DMUNDWERK_VERSION='"$(VERSION)"' -I. $(WARN) $(OPT) \
+               -fopenmp $(CFLAGS) $(SANITIZE)
+ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(SANITIZE)
+LIBS        := -lzstd -lpcre2-8 -lyaml -lisal -lm
+
+B := build/$(shell echo '$(CC) $(ALL_CFLAGS)' | md5sum | cut -c1-8)
+
+# Only these files may use more than the base instruction set; who calls them asks
+# cpu_level() first.
+ifeq ($(shell uname -m),x86_64)
+%_avx2.o:   ISA := -O3 -mavx2 -mfma -mf16c
+%_avx512.o: ISA := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+%_amx.o:    ISA := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mamx-tile -mamx-bf16
+endif
+
+SOURCES := $(wildcard common/*.c data/*.c tokenizer/*.c model/*.c model/kernels/*.c \
+                      train/*.c checkpoints/*.c eval/*.c)
+OBJECTS := $(SOURCES:%.c=$B/%.o)
+TESTS   := $(wildcard tests/common/test_*.c tests/data/test_*.c tests/tokenizer/test_*.c \
+                      tests/model/test_*.c tests/train/test_*.c tests/checkpoints/test_*.c \
+                      tests/eval/test_*.c)
+TEST_BINS := $(TESTS:%.c=$B/%)
+LINKS   := data tokenizer train checkpoints eval generate
+
+.PHONY: all test unit cli check lint format clean help
+.SECONDARY:
+all: bin/mundwerk
+
+bin/mundwerk: $B/mundwerk
+	$(Q)mkdir -p bin
+	$(Q)cp -f $< $@.new && mv -f $@.new $@
+	$(Q)for l in $(LINKS); do ln -sf mundwerk bin/$$l; done
+	@echo "built $@"
+
+$B/mundwerk: $B/mundwerk.o $(OBJECTS)
+	@echo "link  $@"
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(LIBS)
+
+$B/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "cc    $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(ISA) -MMD -MP -c $< -o $@
+
+$B/tests/%: $B/tests/%.o $(OBJECTS)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(LIBS) -lcmocka
+
+# T=word selects the tests whose path holds the word. Running none is a failure.
+SELECTED := $(strip $(if $(T),$(foreach t,$(TEST_BINS),$(if $(findstring $(T),$t),$t)),$(TEST_BINS)))
+unit: $(SELECTED)
+	@test -n '$(SELECTED)' || { echo "no unit test matches T=$(T)"; exit 1; }
+	@sh tests/run-unit.sh $(SELECTED)
+
+cli: bin/mundwerk
+	@sh tests/run-cli.sh $(T)
+
+test: all lint unit cli
+
+check:
+	@$(MAKE) --no-print-directory unit SAN=address,undefined
+
+lint:
+	@sh tests/lint.sh
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build bin
+
+help:
+	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
+
+-include $(OBJECTS:.o=.d) $(TEST_BINS:%=%.d) $B/mundwerk.d

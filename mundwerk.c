@@ -1,0 +1,31 @@
+/*
+ * The table of commands. `mundwerk data prepare …` and, through links in bin/,
+ * `data prepare …`: the name the program was called by picks the row.
+ */
+#include "common/config.h"
+#include "common/fs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int cmd_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    puts("mundwerk " MUNDWERK_VERSION);
+    return 0;
+}
+
+static const struct command commands[] = {
+    {"version", cmd_version, "print the version"},
+    {NULL, NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+    const char *called = fs_base(argv[0]);
+    for (const struct command *c = commands; c->name; c++)
+        if (!strcmp(called, c->name))
+            return c->run(argc, argv);
+    return command_run(commands, "mundwerk", argc, argv);
+}

@@ -1,0 +1,52 @@
+/*
+ * Token shards on disk: Megatron's PREFIX.bin (the ids of all documents, one
+ * after the other) and PREFIX.idx (their lengths and places), plus PREFIX.ids,
+ * one document id a line, and PREFIX.json (tokenizer hash and counts), which
+ * Megatron does not know.
+ *
+ * Written by `tokenizer pack`, read by train and eval. Ids are uint16 for
+ * vocabularies up to 65,536 and int32 above. Each document begins with <s> and
+ * ends with </s> (llammlein.md §3.5a).
+ *
+ * .idx (little-endian): "MMIDIDX\0\0", u64 version 1, u8 dtype code (4 = int32,
+ * 8 = uint16), u64 sequence count S, u64 document count D, i32 lengths[S],
+ * i64 byte offsets[S], i64 document borders[D] (0, 1, …, S: each sequence is a
+ * document, so D = S + 1).
+ */
+#ifndef TOKENIZER_SHARD_H
+#define TOKENIZER_SHARD_H
+
+#include "common/err.h"
+#include "common/mem.h"
+
+#include <stdint.h>
+
+struct shard {
+    char *prefix;
+    uint64_t token_count;
+    uint64_t doc_count;
+    unsigned token_bytes;       /* 2 or 4 */
+    uint64_t tokenizer_hash;    /* of the tokenizer that wrote it */
+    uint32_t vocab_size;        /* every id is smaller */
+    uint64_t bytes;             /* of UTF-8 text behind the tokens, without specials */
+    uint64_t fingerprint;       /* XXH3 over .bin and .idx as recorded at packing */
+    const uint64_t *doc_start;  /* (doc_count + 1) token index of each document's first token */
+    struct shard_map *map;
+};
+
+/* Maps the files, checks sizes and the index against each other. A missing file's error
+ * is a sentence; `shard_exists()` tells whether to give advice instead. */
+int shard_open(struct shard *s, const char *prefix, struct err *e);
+void shard_close(struct shard *s);
+bool shard_exists(const char *prefix);
+
+/* Copies `count` tokens from flat position `at` of all documents joined. */
+void shard_tokens(const struct shard *s, uint64_t at, size_t count, uint32_t *out);
+/* The document that holds flat token position `at`. */
+uint64_t shard_doc_at(const struct shard *s, uint64_t at);
+/* Its id as in the corpus; borrowed until shard_close(). */
+const char *shard_doc_id(const struct shard *s, uint64_t doc, size_t *len);
+/* UTF-8 bytes of its text, for bits per byte. */
+uint64_t shard_doc_bytes(const struct shard *s, uint64_t doc);
+
+#endif
