@@ -9,7 +9,7 @@
 /* Keys and values of all layers for one sequence, and the scratch of one step. */
 struct generator;
 int generator_init(struct generator **g, const struct model *m, int64_t context_max,
-                   enum model_precision precision, struct err *e);
+                   enum kernel_precision precision, struct err *e);
 void generator_free(struct generator *g);
 void generator_reset(struct generator *g); /* forgets the sequence */
 /* Feeds tokens after what it has seen; returns the logits (V) after the last one, valid until

@@ -21,6 +21,7 @@
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/rng.h"
+#include "model/kernels/kernels.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -93,14 +94,9 @@ void lora_release(struct lora *l);
 
 /* --- running it ------------------------------------------------------------ */
 
-enum model_precision {
-    MODEL_FP32, /* products of fp32 values, fp32 sums: the reference */
-    MODEL_BF16  /* both operands of every matrix product rounded to bf16, fp32 sums */
-};
-
 struct workspace_options {
     int64_t B, T;                   /* the largest batch and sequence it will see */
-    enum model_precision precision;
+    enum kernel_precision precision; /* of the matrix products, kernels.h */
     bool backward;                  /* keep what model_backward() needs */
     const struct lora *lora;        /* borrowed; NULL = none */
 };

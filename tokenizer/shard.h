@@ -49,4 +49,15 @@ const char *shard_doc_id(const struct shard *s, uint64_t doc, size_t *len);
 /* UTF-8 bytes of its text, for bits per byte. */
 uint64_t shard_doc_bytes(const struct shard *s, uint64_t doc);
 
+/* Writes shards document by document, in order. All files carry temporary names until
+ * shard_writer_commit(), which fsyncs and renames them, .idx last. */
+struct shard_writer;
+int shard_writer_open(struct shard_writer **w, const char *prefix, uint32_t vocab_size,
+                      uint64_t tokenizer_hash, struct err *e);
+/* tokens with their <s> and </s>; text_bytes of UTF-8 behind them. */
+int shard_writer_add(struct shard_writer *w, const char *id, size_t id_len, const uint32_t *tokens,
+                     size_t count, uint64_t text_bytes, struct err *e);
+int shard_writer_commit(struct shard_writer *w, struct err *e); /* frees w in any case */
+void shard_writer_abort(struct shard_writer *w);                /* removes what was written */
+
 #endif
