@@ -25,12 +25,13 @@ struct checkpoint_content {
     uint64_t step;
     const struct checkpoint_file *files; /* small files, written as they are */
     size_t file_count;
-    const char *copy_folder;             /* tokenizer folder whose three files are copied; NULL = none */
-    const struct tensor *weights;        /* model.safetensors */
+    const char *copy_folder;      /* tokenizer folder whose three files are copied; NULL = none */
+    const struct tensor *weights; /* model.safetensors */
     size_t weight_count;
-    const struct tensor *state;          /* trainer/state.safetensors; count 0 = weights only */
+    const struct tensor *state; /* trainer/state.safetensors; count 0 = weights only */
     size_t state_count;
-    const char *manifest_extra;          /* more members for manifest.json: "\"tokenizer\": \"…\"", or NULL */
+    const char
+        *manifest_extra; /* more members for manifest.json: "\"tokenizer\": \"…\"", or NULL */
 };
 
 /* Writes runs/NAME/checkpoints/step-NNNNNNN. An existing one of that step is replaced only
@@ -45,13 +46,14 @@ int checkpoint_verify(const char *folder, struct err *e);
 struct checkpoint_list {
     struct checkpoint_entry {
         uint64_t step;
-        char *path;      /* run/checkpoints/step-NNNNNNN */
+        char *path;       /* run/checkpoints/step-NNNNNNN */
         bool has_trainer; /* trainer/ is there: the run can go on from here */
-    } *entries;
+    } * entries;
     size_t count;
     size_t capacity;
 };
-int checkpoint_find(struct checkpoint_list *list, const char *run, struct err *e); /* 0 found is no error */
+int checkpoint_find(struct checkpoint_list *list, const char *run,
+                    struct err *e); /* 0 found is no error */
 void checkpoint_list_release(struct checkpoint_list *list);
 
 /* The newest snapshot that can be resumed and verifies; older ones are tried, each failure

@@ -15,12 +15,12 @@ enum tensor_dtype { TENSOR_F32, TENSOR_BF16, TENSOR_U8, TENSOR_I64 };
 #define TENSOR_RANK_MAX 4
 
 struct tensor {
-    const char *name;          /* borrowed by writers, owned by the file for readers */
-    enum tensor_dtype dtype;   /* of the file */
+    const char *name;        /* borrowed by writers, owned by the file for readers */
+    enum tensor_dtype dtype; /* of the file */
     int rank;
     int64_t shape[TENSOR_RANK_MAX];
-    const void *data;          /* writers: fp32 values are rounded when dtype is BF16 and from_f32 */
-    bool from_f32;             /* data is float[], to be rounded to nearest even on the way out */
+    const void *data; /* writers: fp32 values are rounded when dtype is BF16 and from_f32 */
+    bool from_f32;    /* data is float[], to be rounded to nearest even on the way out */
 };
 
 /* Writes all tensors as one safetensors file (header padded to 8 bytes, __metadata__

@@ -31,8 +31,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum config_type { CONFIG_TYPE_NONE, CONFIG_TYPE_BOOL, CONFIG_TYPE_I64, CONFIG_TYPE_F64,
-                   CONFIG_TYPE_STR, CONFIG_TYPE_ENUM, CONFIG_TYPE_LIST };
+enum config_type {
+    CONFIG_TYPE_NONE,
+    CONFIG_TYPE_BOOL,
+    CONFIG_TYPE_I64,
+    CONFIG_TYPE_F64,
+    CONFIG_TYPE_STR,
+    CONFIG_TYPE_ENUM,
+    CONFIG_TYPE_LIST
+};
 
 struct config_list {
     char **items;
@@ -43,27 +50,41 @@ struct config_list {
 struct config_row {
     const char *name;
     enum config_type type;
-    size_t offset;         /* of the field in the settings struct */
-    const char *value;     /* default as text; NULL = empty string / list */
-    double min, max;       /* range of numbers, both inclusive */
-    const char *word;      /* ENUM: "a|b|c"; STR and LIST: what stands in the help, e.g. "DIR" */
-    const char *help;      /* with the unit */
+    size_t offset;     /* of the field in the settings struct */
+    const char *value; /* default as text; NULL = empty string / list */
+    double min, max;   /* range of numbers, both inclusive */
+    const char *word;  /* ENUM: "a|b|c"; STR and LIST: what stands in the help, e.g. "DIR" */
+    const char *help;  /* with the unit */
 };
 
 #define CONFIG_BOOL(S, field, name, value, help)                                                   \
-    {name, CONFIG_TYPE_BOOL, offsetof(S, field), value, 0, 0, NULL, help}
+    {                                                                                              \
+        name, CONFIG_TYPE_BOOL, offsetof(S, field), value, 0, 0, NULL, help                        \
+    }
 #define CONFIG_I64(S, field, name, value, min, max, help)                                          \
-    {name, CONFIG_TYPE_I64, offsetof(S, field), value, min, max, NULL, help}
+    {                                                                                              \
+        name, CONFIG_TYPE_I64, offsetof(S, field), value, min, max, NULL, help                     \
+    }
 #define CONFIG_F64(S, field, name, value, min, max, help)                                          \
-    {name, CONFIG_TYPE_F64, offsetof(S, field), value, min, max, NULL, help}
+    {                                                                                              \
+        name, CONFIG_TYPE_F64, offsetof(S, field), value, min, max, NULL, help                     \
+    }
 #define CONFIG_STR(S, field, name, value, word, help)                                              \
-    {name, CONFIG_TYPE_STR, offsetof(S, field), value, 0, 0, word, help}
+    {                                                                                              \
+        name, CONFIG_TYPE_STR, offsetof(S, field), value, 0, 0, word, help                         \
+    }
 #define CONFIG_ENUM(S, field, name, value, words, help)                                            \
-    {name, CONFIG_TYPE_ENUM, offsetof(S, field), value, 0, 0, words, help}
+    {                                                                                              \
+        name, CONFIG_TYPE_ENUM, offsetof(S, field), value, 0, 0, words, help                       \
+    }
 #define CONFIG_LIST(S, field, name, word, help)                                                    \
-    {name, CONFIG_TYPE_LIST, offsetof(S, field), NULL, 0, 0, word, help}
+    {                                                                                              \
+        name, CONFIG_TYPE_LIST, offsetof(S, field), NULL, 0, 0, word, help                         \
+    }
 #define CONFIG_END                                                                                 \
-    {NULL, CONFIG_TYPE_NONE, 0, NULL, 0, 0, NULL, NULL}
+    {                                                                                              \
+        NULL, CONFIG_TYPE_NONE, 0, NULL, 0, 0, NULL, NULL                                          \
+    }
 
 /* Field types: bool, int64_t, double, char * (STR), int (ENUM: index of the word),
  * struct config_list (LIST). Integers accept 1_000_000 and suffixes k, M, G (1000s). */

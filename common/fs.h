@@ -27,10 +27,11 @@ void fs_list_release(struct fs_list *list);
 bool fs_exists(const char *path);
 bool fs_is_folder(const char *path);
 int fs_size(const char *path, uint64_t *bytes, struct err *e);
-int fs_mkdirs(const char *path, struct err *e); /* like mkdir -p */
-int fs_remove_tree(const char *path, struct err *e); /* does not follow links */
+int fs_mkdirs(const char *path, struct err *e);               /* like mkdir -p */
+int fs_remove_tree(const char *path, struct err *e);          /* does not follow links */
 int fs_copy(const char *from, const char *to, struct err *e); /* regular file; fsynced */
-int fs_sync_folder(const char *path, struct err *e); /* so that a rename in it survives power loss */
+int fs_sync_folder(const char *path,
+                   struct err *e); /* so that a rename in it survives power loss */
 
 /* Reads a whole file into out (replacing it); more than `limit` bytes is an error. */
 int fs_read(struct buf *out, const char *path, size_t limit, struct err *e);

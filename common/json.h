@@ -67,8 +67,8 @@ int json_i64(struct json *j, int64_t *out);
 int json_f64(struct json *j, double *out);
 int json_bool(struct json *j, bool *out);
 int json_null(struct json *j);
-int json_skip(struct json *j); /* validates what it skips */
-int json_end(struct json *j);  /* only blanks may follow */
+int json_skip(struct json *j);                  /* validates what it skips */
+int json_end(struct json *j);                   /* only blanks may follow */
 int json_fail(struct json *j, const char *why); /* marks an error at the current place; -1 */
 /* For duplicate keys: sets bit `field` in *seen; -1 and an error if it was set. */
 int json_seen(struct json *j, uint64_t *seen, unsigned field);

@@ -18,9 +18,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *mem_alloc(size_t bytes);                 /* not cleared; never NULL */
-void *mem_zalloc(size_t count, size_t bytes);  /* cleared; product checked */
-void *mem_realloc(void *p, size_t bytes);      /* p may be NULL */
+void *mem_alloc(size_t bytes);                /* not cleared; never NULL */
+void *mem_zalloc(size_t count, size_t bytes); /* cleared; product checked */
+void *mem_realloc(void *p, size_t bytes);     /* p may be NULL */
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t len);
 

@@ -32,25 +32,25 @@ enum stream_format { STREAM_PLAIN, STREAM_GZIP, STREAM_ZSTD };
 struct reader {
     int fd;
     enum stream_format format;
-    char *path;               /* for messages */
-    uint64_t bytes_in;        /* read from the file so far (compressed) */
-    uint64_t file_bytes;      /* size of the file; 0 for a pipe */
+    char *path;          /* for messages */
+    uint64_t bytes_in;   /* read from the file so far (compressed) */
+    uint64_t file_bytes; /* size of the file; 0 for a pipe */
     struct stream_codec *codec;
 };
 
-int reader_open(struct reader *r, const char *path, struct err *e); /* "-" is stdin */
+int reader_open(struct reader *r, const char *path, struct err *e);               /* "-" is stdin */
 ssize_t reader_read(struct reader *r, void *out, size_t capacity, struct err *e); /* 0 at the end */
 void reader_close(struct reader *r);
 
 /* Lines of a reader. The line includes its '\n' where the file has one, so that
  * joining all lines gives the file back. */
 struct lines {
-    struct reader *r;   /* borrowed */
+    struct reader *r; /* borrowed */
     struct buf buf;
-    size_t start;       /* of the next line in buf */
-    size_t searched;    /* bytes of buf known to hold no further '\n' */
-    uint64_t number;    /* of the line last returned, counted from 1 */
-    uint64_t offset;    /* of its first byte in the uncompressed file */
+    size_t start;    /* of the next line in buf */
+    size_t searched; /* bytes of buf known to hold no further '\n' */
+    uint64_t number; /* of the line last returned, counted from 1 */
+    uint64_t offset; /* of its first byte in the uncompressed file */
     uint64_t next_offset;
     bool at_end;
 };
@@ -68,14 +68,14 @@ struct writer {
     int fd;
     char *path;
     char *path_tmp;
-    uint64_t bytes_out; /* handed in so far (uncompressed) */
+    uint64_t bytes_out;         /* handed in so far (uncompressed) */
     struct stream_codec *codec; /* NULL for plain */
 };
 
 int writer_open(struct writer *w, const char *path, struct err *e);
 int writer_write(struct writer *w, const void *data, size_t len, struct err *e);
 int writer_commit(struct writer *w, struct err *e); /* flush, fsync, rename; closes in any case */
-void writer_abort(struct writer *w);                /* removes the temporary file; safe after commit */
+void writer_abort(struct writer *w); /* removes the temporary file; safe after commit */
 
 /* One complete zstd frame (level 3, checksum) of data appended to out. Frames may be
  * concatenated, so blocks can be compressed in parallel and written in order. */

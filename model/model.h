@@ -38,12 +38,13 @@ struct model_config {
     int64_t max_position_embeddings; /* longest sequence */
     double rope_theta;
     double rms_norm_eps;
-    bool tie_word_embeddings;        /* only false is supported; true is refused */
+    bool tie_word_embeddings; /* only false is supported; true is refused */
 };
 
 /* 0, or a sentence naming the key that does not fit (heads must divide, sizes > 0 …). */
 int model_config_check(const struct model_config *c, struct err *e);
-uint64_t model_param_count(const struct model_config *c); /* german120m at V = 32,000: 124,668,672 */
+uint64_t
+model_param_count(const struct model_config *c); /* german120m at V = 32,000: 124,668,672 */
 /* Model FLOPs of one training token at sequence length T, causal attention, 3 x forward
  * (performance.md §8: 713.7 MF for german120m at T = 2048). */
 double model_train_flops(const struct model_config *c, int64_t T);
@@ -55,20 +56,20 @@ int model_config_read_json(struct model_config *c, const char *path, struct err 
  * "model.layers.0.self_attn.q_proj.weight". */
 struct model_tensor {
     char name[80];
-    int64_t rows;   /* out features; for a norm 1 */
-    int64_t cols;   /* in features */
-    bool is_norm;   /* one-dimensional in files: shape [cols] */
-    float *data;    /* inside model.params */
-    size_t offset;  /* of data in model.params, floats: gradients and moments use it too */
+    int64_t rows;  /* out features; for a norm 1 */
+    int64_t cols;  /* in features */
+    bool is_norm;  /* one-dimensional in files: shape [cols] */
+    float *data;   /* inside model.params */
+    size_t offset; /* of data in model.params, floats: gradients and moments use it too */
 };
 
 struct model {
     struct model_config config;
-    float *params;         /* all parameters, fp32 */
-    size_t param_count;    /* floats, without padding = model_param_count() */
-    size_t params_size;    /* floats in the block: each tensor starts at a multiple of 16 */
+    float *params;      /* all parameters, fp32 */
+    size_t param_count; /* floats, without padding = model_param_count() */
+    size_t params_size; /* floats in the block: each tensor starts at a multiple of 16 */
     struct model_tensor *tensors;
-    size_t tensor_count;   /* 3 + 9 L: embed, per layer 9, final norm, head */
+    size_t tensor_count; /* 3 + 9 L: embed, per layer 9, final norm, head */
 };
 
 /* Reserves the block (zeroed). */
@@ -81,10 +82,10 @@ struct model_tensor *model_find(const struct model *m, const char *name); /* NUL
 
 /* --- LoRA (Hu et al. 2021) on q_proj and v_proj, for fine-tuned heads -------- */
 struct lora {
-    int64_t rank;      /* R */
-    double scale;      /* alpha / R */
-    double dropout;    /* on the input of A, while training */
-    float *params;     /* per layer: Aq (R, C), Bq (C, R), Av (R, C), Bv (G*D, R) */
+    int64_t rank;   /* R */
+    double scale;   /* alpha / R */
+    double dropout; /* on the input of A, while training */
+    float *params;  /* per layer: Aq (R, C), Bq (C, R), Av (R, C), Bv (G*D, R) */
     size_t param_count;
 };
 
@@ -95,10 +96,10 @@ void lora_release(struct lora *l);
 /* --- running it ------------------------------------------------------------ */
 
 struct workspace_options {
-    int64_t B, T;                   /* the largest batch and sequence it will see */
+    int64_t B, T;                    /* the largest batch and sequence it will see */
     enum kernel_precision precision; /* of the matrix products, kernels.h */
-    bool backward;                  /* keep what model_backward() needs */
-    const struct lora *lora;        /* borrowed; NULL = none */
+    bool backward;                   /* keep what model_backward() needs */
+    const struct lora *lora;         /* borrowed; NULL = none */
 };
 
 /* Activations and scratch memory for one model shape, reserved once. */
@@ -131,8 +132,8 @@ void model_loss(const struct model *m, struct workspace *w, const uint32_t *targ
 /* Backward pass of the last model_forward(). d_hidden (B, T, C) is the gradient with respect
  * to its result; NULL = the one model_loss() left. Adds to grads (layout of model.params;
  * NULL = the body is frozen) and to lora_grads (layout of lora.params; NULL = none). */
-void model_backward(const struct model *m, struct workspace *w, const float *d_hidden,
-                    float *grads, float *lora_grads);
+void model_backward(const struct model *m, struct workspace *w, const float *d_hidden, float *grads,
+                    float *lora_grads);
 
 /* Logits (rows, V) of hidden states (rows, C), with the workspace's precision. */
 void model_logits(const struct model *m, struct workspace *w, const float *hidden, int64_t rows,

@@ -25,12 +25,12 @@ struct shard {
     char *prefix;
     uint64_t token_count;
     uint64_t doc_count;
-    unsigned token_bytes;       /* 2 or 4 */
-    uint64_t tokenizer_hash;    /* of the tokenizer that wrote it */
-    uint32_t vocab_size;        /* every id is smaller */
-    uint64_t bytes;             /* of UTF-8 text behind the tokens, without specials */
-    uint64_t fingerprint;       /* XXH3 over .bin and .idx as recorded at packing */
-    const uint64_t *doc_start;  /* (doc_count + 1) token index of each document's first token */
+    unsigned token_bytes;      /* 2 or 4 */
+    uint64_t tokenizer_hash;   /* of the tokenizer that wrote it */
+    uint32_t vocab_size;       /* every id is smaller */
+    uint64_t bytes;            /* of UTF-8 text behind the tokens, without specials */
+    uint64_t fingerprint;      /* XXH3 over .bin and .idx as recorded at packing */
+    const uint64_t *doc_start; /* (doc_count + 1) token index of each document's first token */
     struct shard_map *map;
 };
 

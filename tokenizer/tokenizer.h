@@ -47,7 +47,8 @@ void tokenizer_free(struct tokenizer *t);
 uint32_t tokenizer_vocab_size(const struct tokenizer *t); /* ids are 0 … this-1 */
 /* XXH3-64 of tokenizer.json: checkpoints and shards name the tokenizer by it. */
 uint64_t tokenizer_hash(const struct tokenizer *t);
-const char *tokenizer_pattern_name(const struct tokenizer *t); /* "llama3", "german", … or "custom" */
+const char *
+tokenizer_pattern_name(const struct tokenizer *t); /* "llama3", "german", … or "custom" */
 /* The bytes a token stands for (specials: their spelling). Borrowed. */
 const char *tokenizer_token(const struct tokenizer *t, uint32_t id, size_t *len);
 /* Copies tokenizer.json, tokenizer_config.json and special_tokens_map.json to a folder. */
