@@ -42,6 +42,9 @@ void ids_release(struct ids *ids);
 /* Reads DIR/tokenizer.json (as written by `tokenizer train`, or any byte-level BPE
  * file of that form). Errors name the file and the byte. */
 int tokenizer_load(struct tokenizer **t, const char *dir, struct err *e);
+/* The same from the text of a tokenizer.json in memory; `name` opens error sentences. */
+int tokenizer_parse(struct tokenizer **t, const char *json, size_t len, const char *name,
+                    struct err *e);
 void tokenizer_free(struct tokenizer *t);
 
 uint32_t tokenizer_vocab_size(const struct tokenizer *t); /* ids are 0 … this-1 */
@@ -51,7 +54,8 @@ const char *
 tokenizer_pattern_name(const struct tokenizer *t); /* "llama3", "german", … or "custom" */
 /* The bytes a token stands for (specials: their spelling). Borrowed. */
 const char *tokenizer_token(const struct tokenizer *t, uint32_t id, size_t *len);
-/* Copies tokenizer.json, tokenizer_config.json and special_tokens_map.json to a folder. */
+/* Writes tokenizer.json (the bytes it was loaded from), tokenizer_config.json and
+ * special_tokens_map.json to a folder, which is made if it is missing. */
 int tokenizer_copy(const struct tokenizer *t, const char *dir, struct err *e);
 
 enum encode_flags {
