@@ -46,7 +46,7 @@ TESTS   := $(wildcard tests/common/test_*.c tests/data/test_*.c tests/tokenizer/
 TEST_BINS := $(TESTS:%.c=$B/%)
 LINKS   := data tokenizer train checkpoints eval generate
 
-.PHONY: all test unit cli check lint format clean help
+.PHONY: all test unit unit-build cli check lint format clean help
 .SECONDARY:
 all: bin/mundwerk
 
@@ -73,6 +73,8 @@ SELECTED := $(strip $(if $(T),$(foreach t,$(TEST_BINS),$(if $(findstring $(T),$t
 unit: $(SELECTED)
 	@test -n '$(SELECTED)' || { echo "no unit test matches T=$(T)"; exit 1; }
 	@sh tests/run-unit.sh $(SELECTED)
+
+unit-build: $(TEST_BINS)
 
 cli: bin/mundwerk
 	@sh tests/run-cli.sh $(T)
