@@ -206,7 +206,7 @@ const char *config_nearest(const char *word, const char *const *known, size_t co
 static int unknown_key(const struct config_row *rows, const char *name, const char *where,
                        struct err *e)
 {
-    const char *known[256];
+    const char *known[256] = {0};
     size_t count = 0;
     bool dotted = strchr(name, '.') != NULL;
     for (const struct config_row *row = rows; row->name && count < 256; row++)
@@ -388,6 +388,80 @@ int config_read(const struct config_row *rows, void *settings, const char *path,
     free(seen);
     fclose(f);
     return failed;
+}
+
+/* Reads to the end of the value whose first event is at hand. */
+static int yaml_skip_value(struct yaml_reader *y)
+{
+    int depth = 0;
+    for (;;) {
+        yaml_event_type_t type = y->event.type;
+        depth += type == YAML_MAPPING_START_EVENT || type == YAML_SEQUENCE_START_EVENT;
+        depth -= type == YAML_MAPPING_END_EVENT || type == YAML_SEQUENCE_END_EVENT;
+        if (depth <= 0)
+            return 0;
+        if (yaml_next(y))
+            return -1;
+    }
+}
+
+/* Walks one section; 1 if the key was found. */
+static int peek_section(struct yaml_reader *y, const char *key, struct buf *value)
+{
+    for (;;) {
+        if (yaml_next(y))
+            return -1;
+        if (y->event.type == YAML_MAPPING_END_EVENT)
+            return 0;
+        bool wanted = y->event.type == YAML_SCALAR_EVENT && !strcmp(yaml_scalar(y), key);
+        if (yaml_skip_value(y) || yaml_next(y))
+            return -1;
+        if (wanted && y->event.type == YAML_SCALAR_EVENT) {
+            buf_clear(value);
+            buf_puts(value, yaml_scalar(y));
+            return 1;
+        }
+        if (yaml_skip_value(y))
+            return -1;
+    }
+}
+
+static int peek_document(struct yaml_reader *y, const char *name, struct buf *value)
+{
+    const char *dot = strchr(name, '.');
+    MW_ASSERT(dot);
+    for (;;) {
+        if (yaml_next(y))
+            return -1;
+        if (y->event.type == YAML_STREAM_END_EVENT)
+            return 0;
+        if (y->event.type != YAML_SCALAR_EVENT)
+            continue;
+        const char *section = yaml_scalar(y);
+        bool wanted = strlen(section) == (size_t)(dot - name) &&
+                      !memcmp(section, name, (size_t)(dot - name));
+        if (yaml_next(y))
+            return -1;
+        if (wanted && y->event.type == YAML_MAPPING_START_EVENT)
+            return peek_section(y, dot + 1, value);
+        if (yaml_skip_value(y))
+            return -1;
+    }
+}
+
+int config_peek(const char *path, const char *name, struct buf *value, struct err *e)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return err_set(e, "cannot open %s: %s", path, strerror(errno));
+    struct yaml_reader y = {.path = path, .e = e};
+    MW_ASSERT(yaml_parser_initialize(&y.parser));
+    yaml_parser_set_input_file(&y.parser, f);
+    int found = peek_document(&y, name, value);
+    yaml_event_delete(&y.event);
+    yaml_parser_delete(&y.parser);
+    fclose(f);
+    return found;
 }
 
 void config_format(const struct config_row *row, const void *settings, struct buf *out)

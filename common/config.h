@@ -99,6 +99,9 @@ int config_assign(const struct config_row *rows, void *settings, const char *ass
                   const char *where, struct err *e);
 /* Reads a YAML file: a mapping of sections to mappings of keys to scalars (or lists). */
 int config_read(const struct config_row *rows, void *settings, const char *path, struct err *e);
+/* Reads one key of such a file without knowing its other rows, e.g. "data.prefix" from a run's
+ * config.yaml. Returns 1 and the scalar in value, 0 if the key is absent, -1. */
+int config_peek(const char *path, const char *name, struct buf *value, struct err *e);
 /* Appends all dotted rows as YAML that config_read() gives back unchanged. */
 void config_write(const struct config_row *rows, const void *settings, struct buf *out);
 /* The value of a row as text, for records and messages. */

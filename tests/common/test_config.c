@@ -104,6 +104,12 @@ static void test_yaml(void **state)
     struct buf again = {0};
     config_write(rows, &t, &again);
     assert_string_equal(text.data, again.data);
+    assert_int_equal(config_peek(path, "run.out", &again, &e), 1);
+    assert_string_equal(again.data, "a \"b\"");
+    assert_int_equal(config_peek(path, "model.hidden_size", &again, &e), 1);
+    assert_string_equal(again.data, "128");
+    assert_int_equal(config_peek(path, "model.out", &again, &e), 0);
+    assert_int_equal(config_peek(path, "nothing.out", &again, &e), 0);
     buf_release(&text);
     buf_release(&again);
     config_release(rows, &t);
