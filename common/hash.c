@@ -53,6 +53,21 @@ void hash_free(struct hash_state *h)
     free(h);
 }
 
+int hash_parse(const char *text, size_t len, uint64_t *hash)
+{
+    uint64_t value = 0;
+    if (len != 16)
+        return -1;
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            return -1;
+        value = value << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    *hash = value;
+    return 0;
+}
+
 int hash_file(const char *path, uint64_t *hash, uint64_t *bytes, struct err *e)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

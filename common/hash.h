@@ -26,6 +26,9 @@ void hash_add(struct hash_state *h, const void *data, size_t len);
 uint64_t hash_end(const struct hash_state *h);
 void hash_free(struct hash_state *h);
 
+/* Reads exactly 16 lower-case hex digits, as "%016llx" writes them; -1 if text is not that. */
+int hash_parse(const char *text, size_t len, uint64_t *hash);
+
 int hash_file(const char *path, uint64_t *hash, uint64_t *bytes, struct err *e);
 
 #endif
