@@ -4,6 +4,7 @@
  */
 #include "common/config.h"
 #include "common/fs.h"
+#include "tokenizer/cmd_tokenizer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +18,7 @@ static int cmd_version(int argc, char **argv)
 }
 
 static const struct command commands[] = {
+    {"tokenizer", cmd_tokenizer, "learn a vocabulary; text to ids and back"},
     {"version", cmd_version, "print the version"},
     {NULL, NULL, NULL},
 };

@@ -54,6 +54,8 @@ const char *
 tokenizer_pattern_name(const struct tokenizer *t); /* "llama3", "german", … or "custom" */
 /* The bytes a token stands for (specials: their spelling). Borrowed. */
 const char *tokenizer_token(const struct tokenizer *t, uint32_t id, size_t *len);
+/* Whether ids 0 … 3 are <unk> <s> </s> <pad>; files made elsewhere may have others. */
+bool tokenizer_has_specials(const struct tokenizer *t);
 /* Writes tokenizer.json (the bytes it was loaded from), tokenizer_config.json and
  * special_tokens_map.json to a folder, which is made if it is missing. */
 int tokenizer_copy(const struct tokenizer *t, const char *dir, struct err *e);
@@ -68,7 +70,8 @@ enum encode_flags {
 struct encoder *encoder_new(const struct tokenizer *t); /* t is borrowed until encoder_free() */
 void encoder_free(struct encoder *enc);
 /* Appends the ids of text to *ids. Bytes that are not UTF-8 are encoded too (as pieces of
- * their own). Fails only if the pattern's match limits are exceeded. */
+ * their own). Fails only if the pattern's match limits are exceeded, if a piece is longer
+ * than 2^31 bytes, or if <s> or </s> is asked of a tokenizer without them. */
 int encoder_encode(struct encoder *enc, const char *text, size_t len, unsigned flags,
                    struct ids *ids, struct err *e);
 

@@ -1,0 +1,9 @@
+/*
+ * `mundwerk tokenizer train | encode | decode`.
+ */
+#ifndef TOKENIZER_CMD_TOKENIZER_H
+#define TOKENIZER_CMD_TOKENIZER_H
+
+int cmd_tokenizer(int argc, char **argv);
+
+#endif
