@@ -356,7 +356,7 @@ static bool ends_with(const char *s, const char *end)
     return n >= m && !strcmp(s + n - m, end);
 }
 
-int writer_open(struct writer *w, const char *path, struct err *e)
+int writer_open_packed(struct writer *w, const char *path, struct err *e)
 {
     struct buf name = {0};
     buf_printf(&name, "%s.tmp-%ld", path, (long)getpid());
@@ -367,6 +367,13 @@ int writer_open(struct writer *w, const char *path, struct err *e)
         return -1;
     }
     *w = (struct writer){.fd = fd, .path = mem_strdup(path), .path_tmp = name.data};
+    return 0;
+}
+
+int writer_open(struct writer *w, const char *path, struct err *e)
+{
+    if (writer_open_packed(w, path, e))
+        return -1;
     if (ends_with(path, ".zst")) {
         w->codec = mem_zalloc(1, sizeof(*w->codec));
         w->codec->zstd_out = ZSTD_createCStream();

@@ -73,6 +73,9 @@ struct writer {
 };
 
 int writer_open(struct writer *w, const char *path, struct err *e);
+/* The same, but the bytes handed in are written as they are, whatever the name's end says:
+ * for frames of stream_zstd_frame(). */
+int writer_open_packed(struct writer *w, const char *path, struct err *e);
 int writer_write(struct writer *w, const void *data, size_t len, struct err *e);
 int writer_commit(struct writer *w, struct err *e); /* flush, fsync, rename; closes in any case */
 void writer_abort(struct writer *w); /* removes the temporary file; safe after commit */
