@@ -96,4 +96,15 @@ clean:
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
 
+# common/build.c tells the program how it was made; it alone is compiled again when that changes.
+COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+BUILD_INFO := $(strip $(OPT) $(CFLAGS) $(SANITIZE)) $(COMMIT)
+$B/common/build.o: private ALL_CFLAGS += -DMUNDWERK_COMMIT='"$(COMMIT)"' \
+    -DMUNDWERK_FLAGS='"$(strip $(OPT) $(CFLAGS) $(SANITIZE))"'
+$B/common/build.o: $B/build-info
+$B/build-info: FORCE
+	@mkdir -p $B
+	@echo '$(BUILD_INFO)' | cmp -s - $@ || echo '$(BUILD_INFO)' >$@
+.PHONY: FORCE
+
 -include $(OBJECTS:.o=.d) $(TEST_BINS:%=%.d) $B/mundwerk.d

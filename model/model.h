@@ -11,6 +11,8 @@
  *     D   head size, C / H                      F   intermediate_size
  *     V   vocab_size                            R   LoRA rank
  *
+ * N = B*T is used where the tokens of all sequences are treated alike.
+ *
  * Tensors are row-major, last letter fastest. A weight W (out, in) is applied as
  * y = x Wᵀ, as in Hugging Face files. All parameters are fp32 masters in one
  * block; what precision the matrix products see is a setting of the workspace.
@@ -107,16 +109,17 @@ struct workspace;
 int workspace_init(struct workspace **w, const struct model *m, const struct workspace_options *o,
                    struct err *e);
 void workspace_free(struct workspace *w);
-/* Bytes workspace_init() will reserve, for --plan and the budget. */
+/* Bytes workspace_init() will reserve, for --plan and the budget; and those it did reserve. */
 uint64_t workspace_bytes(const struct model_config *c, const struct workspace_options *o);
+uint64_t workspace_reserved(const struct workspace *w);
 
 /* Call after params changed (an optimiser step, a load): lets the workspace drop or
- * renew weights it keeps in packed or rounded form. */
+ * renew weights it keeps in packed or rounded form. (It keeps none today.) */
 void workspace_params_changed(struct workspace *w);
 
-/* Runs the body on tokens (B, T). Returns the hidden states after the final norm,
- * (B, T, C), valid until the next call. lora_rng: dropout masks while training, NULL
- * = no dropout. Ids must be < V (checked at the border by the caller). */
+/* Runs the body on tokens (B, T), where B*T and T fit the workspace. Returns the hidden states
+ * after the final norm, (B, T, C), valid until the next call. lora_rng: dropout masks while
+ * training, NULL = no dropout. Ids must be < V (checked at the border; asserted here). */
 const float *model_forward(const struct model *m, struct workspace *w, const uint32_t *tokens,
                            int64_t B, int64_t T, struct rng *lora_rng);
 
@@ -124,8 +127,9 @@ const float *model_forward(const struct model *m, struct workspace *w, const uin
 
 /* Next-token losses of the last model_forward(): losses (B, T) in nats, 0 where the target
  * is MODEL_IGNORE. The logits never exist whole; a block of rows at a time is computed.
- * If grads is not NULL, also adds the gradient of sum(losses) * scale to the lm_head part of
- * grads and leaves that with respect to the hidden states for model_backward(). */
+ * If grads is not NULL (needs options.backward), also adds the gradient of sum(losses) * scale to
+ * the lm_head part of grads and leaves that with respect to the hidden states for
+ * model_backward(). */
 void model_loss(const struct model *m, struct workspace *w, const uint32_t *targets, float *losses,
                 float *grads, float scale);
 

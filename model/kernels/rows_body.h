@@ -1,0 +1,199 @@
+/*
+ * Norms, rotation, activation, loss and optimiser for one CPU level: serial, a run of rows or
+ * values a call. The including file defines LANES. Sums go lane by lane over a row and
+ * then through the fixed tree of vf_sum().
+ */
+#include "model/kernels/simd.h"
+#include "model/kernels/table.h"
+
+#include <math.h>
+
+/* The loop every elementwise kernel has: whole vectors, then a partial one. */
+#define FOR_VECTORS(i, n)                                                                          \
+    for (int64_t i = 0, lanes = LANES; i < (n) && (lanes = (n)-i < LANES ? (n)-i : LANES);         \
+         i += LANES)
+
+INLINE vf load(const float *p, int64_t lanes)
+{
+    return lanes == LANES ? vf_load(p) : vf_load_n(p, lanes);
+}
+
+INLINE void store(float *p, vf x, int64_t lanes)
+{
+    if (lanes == LANES)
+        vf_store(p, x);
+    else
+        vf_store_n(p, x, lanes);
+}
+
+static void rmsnorm_forward_rows(const float *x, const float *w, float *y, float *rstd, int64_t n,
+                                 int64_t C, float eps)
+{
+    for (int64_t row = 0; row < n; row++, x += C, y += C) {
+        vf squares = {0};
+        FOR_VECTORS(i, C)
+        {
+            vf xi = load(x + i, lanes);
+            squares = vf_fma(xi, xi, squares);
+        }
+        float r = 1.0f / sqrtf(vf_sum(squares) / (float)C + eps);
+        rstd[row] = r;
+        FOR_VECTORS(i, C)
+        store(y + i, load(x + i, lanes) * r * load(w + i, lanes), lanes);
+    }
+}
+
+/* With x̂ = x · rstd: dx = rstd · (dy w - x̂ · mean(dy w x̂)), dw = Σ dy x̂. */
+static void rmsnorm_backward_rows(const float *x, const float *w, const float *rstd,
+                                  const float *dy, float *dx, float *dw, int64_t n, int64_t C)
+{
+    for (int64_t row = 0; row < n; row++, x += C, dy += C, dx += C) {
+        float r = rstd[row];
+        vf dot = {0};
+        FOR_VECTORS(i, C)
+        dot = vf_fma(load(dy + i, lanes) * load(w + i, lanes), load(x + i, lanes), dot);
+        float mean = vf_sum(dot) * r * r * r / (float)C;
+        FOR_VECTORS(i, C)
+        {
+            vf xi = load(x + i, lanes), dyi = load(dy + i, lanes);
+            vf d = dyi * load(w + i, lanes) * r - xi * mean;
+            store(dx + i, load(dx + i, lanes) + d, lanes);
+            if (dw)
+                store(dw + i, vf_fma(dyi, xi * r, load(dw + i, lanes)), lanes);
+        }
+    }
+}
+
+static void rope_position(float *x, const float *cosine, const float *sine, int64_t heads,
+                          int64_t D, bool inverse)
+{
+    for (int64_t h = 0; h < heads; h++, x += D) {
+        float *low = x, *high = x + D / 2;
+        FOR_VECTORS(i, D / 2)
+        {
+            vf a = load(low + i, lanes), b = load(high + i, lanes);
+            vf c = load(cosine + i, lanes), s = load(sine + i, lanes);
+            s = inverse ? -s : s;
+            store(low + i, a * c - b * s, lanes);
+            store(high + i, b * c + a * s, lanes);
+        }
+    }
+}
+
+static void swiglu_forward_run(const float *gate, const float *up, float *y, int64_t n)
+{
+    FOR_VECTORS(i, n)
+    {
+        vf g = load(gate + i, lanes);
+        store(y + i, g / (1.0f + vf_exp(-g)) * load(up + i, lanes), lanes);
+    }
+}
+
+/* σ = sigmoid(g): d silu/dg = σ (1 + g (1 - σ)). */
+static void swiglu_backward_run(const float *gate, const float *up, const float *dy, float *dgate,
+                                float *dup, int64_t n)
+{
+    FOR_VECTORS(i, n)
+    {
+        vf g = load(gate + i, lanes), u = load(up + i, lanes), d = load(dy + i, lanes);
+        vf sigma = 1.0f / (1.0f + vf_exp(-g));
+        store(dgate + i, d * u * sigma * vf_fma(g, 1.0f - sigma, vf_set(1.0f)), lanes);
+        store(dup + i, d * g * sigma, lanes);
+    }
+}
+
+static float cross_entropy_row(float *logits, uint32_t target, int64_t V, float scale)
+{
+    vf high = vf_set(-INFINITY);
+    FOR_VECTORS(i, V)
+    {
+        /* a lane that does not exist must not win */
+        vf x = lanes == LANES ? vf_load(logits + i)
+                              : vf_select((vi)LANE_INDEX < (int32_t)lanes,
+                                          vf_load_n(logits + i, lanes), vf_set(-INFINITY));
+        high = vf_max(high, x);
+    }
+    float max = vf_largest(high);
+    float at_target = logits[target];
+    vf sums = {0};
+    FOR_VECTORS(i, V)
+    {
+        vf p = vf_exp(load(logits + i, lanes) - max);
+        if (lanes < LANES)
+            p = vf_select((vi)LANE_INDEX < (int32_t)lanes, p, (vf){0});
+        sums += p;
+        if (scale != 0)
+            store(logits + i, p, lanes);
+    }
+    float sum = vf_sum(sums);
+    if (scale != 0) {
+        float factor = scale / sum;
+        FOR_VECTORS(i, V)
+        store(logits + i, load(logits + i, lanes) * factor, lanes);
+        logits[target] -= scale;
+    }
+    return logf(sum) + max - at_target;
+}
+
+static void vector_add_run(float *x, const float *y, int64_t n)
+{
+    FOR_VECTORS(i, n)
+    store(x + i, load(x + i, lanes) + load(y + i, lanes), lanes);
+}
+
+static void adamw_values(float *p, const float *g, float *m, float *v, int64_t n,
+                         const struct adamw_constants *k)
+{
+    const float rest1 = 1.0f - k->beta1, rest2 = 1.0f - k->beta2;
+    const float mean_scale = 1.0f / k->c1, square_scale = 1.0f / k->c2;
+    FOR_VECTORS(i, n)
+    {
+        vf gi = load(g + i, lanes) * k->grad_scale;
+        vf mi = vf_fma(load(m + i, lanes), vf_set(k->beta1), gi * rest1);
+        vf vv = vf_fma(load(v + i, lanes), vf_set(k->beta2), gi * gi * rest2);
+        vf pi = load(p + i, lanes);
+        vf step = mi * mean_scale / (vf_sqrt(vv * square_scale) + k->eps);
+        store(m + i, mi, lanes);
+        store(v + i, vv, lanes);
+        store(p + i, pi - k->lr * vf_fma(pi, vf_set(k->weight_decay), step), lanes);
+    }
+}
+
+/* Sixteen sums in double whatever the level, so that all levels agree to the bit. */
+static double sum_squares_run(const float *x, int64_t n)
+{
+    typedef double vd __attribute__((vector_size(LANES * 8)));
+    enum { SUMS = 16, PARTS = SUMS / LANES };
+    vd sum[PARTS];
+    for (int j = 0; j < PARTS; j++)
+        sum[j] = (vd){0};
+    int64_t i = 0;
+    for (; i + SUMS <= n; i += SUMS) {
+        for (int j = 0; j < PARTS; j++) {
+            vd d = __builtin_convertvector(vf_load(x + i + j * LANES), vd);
+            sum[j] += d * d;
+        }
+    }
+    double t[SUMS];
+    for (int j = 0; j < SUMS; j++)
+        t[j] = sum[j / LANES][j % LANES];
+    for (; i < n; i++)
+        t[i % SUMS] += (double)x[i] * (double)x[i];
+    for (int w = SUMS / 2; w > 0; w /= 2)
+        for (int j = 0; j < w; j++)
+            t[j] += t[j + w];
+    return t[0];
+}
+
+static void rows_fill(struct kernels *k)
+{
+    k->rmsnorm_forward = rmsnorm_forward_rows;
+    k->rmsnorm_backward = rmsnorm_backward_rows;
+    k->rope = rope_position;
+    k->swiglu_forward = swiglu_forward_run;
+    k->swiglu_backward = swiglu_backward_run;
+    k->cross_entropy = cross_entropy_row;
+    k->vector_add = vector_add_run;
+    k->adamw = adamw_values;
+    k->sum_squares = sum_squares_run;
+}

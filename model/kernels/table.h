@@ -1,0 +1,122 @@
+/*
+ * What the levels offer, inside model/kernels/ only.
+ *
+ * kernels_init() lets the plain C files fill every slot of the table and then each faster
+ * level, while the machine has it, overwrite what it does better. The drivers (gemm.c,
+ * attention.c, rows.c) own threads, blocks and the order of sums and call the slots, which
+ * are serial.
+ */
+#ifndef MODEL_KERNELS_TABLE_H
+#define MODEL_KERNELS_TABLE_H
+
+#include "model/kernels/kernels.h"
+
+/* A matrix product of packed panels. An operand is cut into panels of `mr` rows of A or `nr`
+ * columns of B, k_step values of k deep; a panel's layout is the engine's own secret, only
+ * its size is known. */
+struct gemm_engine {
+    int mr, nr;
+    int k_step; /* deepest panel; k is padded to k_pad */
+    int k_pad;
+    size_t element_bytes; /* of packed values */
+    /* Packs `width` <= mr (nr) rows of A (columns of B). Value (i, k) lies at src[i * ld + k] if
+     * k_near, at src[k * ld + i] otherwise. Missing rows become zeros. */
+    void (*pack_a)(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+                   int64_t depth);
+    void (*pack_b)(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+                   int64_t depth);
+    /* c (rows, cols) = or += panels of a times panels of b. */
+    void (*block)(const void *a, const void *b, int64_t depth, float *c, int64_t ldc, int64_t rows,
+                  int64_t cols, bool add);
+};
+
+/* A product with few rows, without packing: c (M, N) = or += a · b. Value (m, k) of A lies at
+ * a[m * a_row + k * a_col]. */
+struct gemm_few_args {
+    int64_t M, N, K;
+    const float *a;
+    int64_t a_row, a_col;
+    const float *b;
+    int64_t ldb;
+    bool k_near; /* B is (N, K) and a_col is 1; otherwise B is (K, N) */
+    float *c;
+    int64_t ldc;
+    bool add;
+    bool round; /* operands to bf16 */
+};
+
+/* The weight gradient of a norm is summed over at most so many blocks of rows. */
+enum { NORM_BLOCKS = 64, NORM_WIDTH_MAX = 16 * 1024 };
+
+/* Attention works on blocks of at most ATTENTION_QUERIES queries of one head and
+ * ATTENTION_KEYS keys; scratch in floats per thread. */
+enum {
+    ATTENTION_QUERIES = 64,
+    ATTENTION_KEYS = 96,
+    ATTENTION_D_MAX = 128,
+    ATTENTION_SCRATCH = 96 * 1024
+};
+
+struct attention_job {
+    struct attention_shape s;
+    const float *q, *k, *v;
+    float *out, *lse; /* written forward, read backward */
+    const float *dout;
+    float *dq, *dk, *dv;
+};
+
+struct kernels {
+    enum cpu_level level;
+    struct gemm_engine fp32, bf16;
+    void (*gemm_few)(const struct gemm_few_args *g);
+    /* queries [t0, t0 + ATTENTION_QUERIES) of head h of sequence b */
+    void (*attention_forward)(const struct attention_job *j, int64_t b, int64_t h, int64_t t0,
+                              float *scratch);
+    /* adds to dq, dk, dv what queries [t0, …) of all heads of group g give with the keys
+     * [s0, s0 + ATTENTION_KEYS) */
+    void (*attention_backward)(const struct attention_job *j, int64_t b, int64_t g, int64_t t0,
+                               int64_t s0, float *scratch);
+    void (*rmsnorm_forward)(const float *x, const float *w, float *y, float *rstd, int64_t n,
+                            int64_t C, float eps);
+    /* dw may be NULL */
+    void (*rmsnorm_backward)(const float *x, const float *w, const float *rstd, const float *dy,
+                             float *dx, float *dw, int64_t n, int64_t C);
+    /* one position: heads (heads, D) and the row of the tables for it */
+    void (*rope)(float *x, const float *cos, const float *sin, int64_t heads, int64_t D,
+                 bool inverse);
+    void (*swiglu_forward)(const float *gate, const float *up, float *y, int64_t n);
+    void (*swiglu_backward)(const float *gate, const float *up, const float *dy, float *dgate,
+                            float *dup, int64_t n);
+    float (*cross_entropy)(float *logits, uint32_t target, int64_t V, float scale);
+    void (*vector_add)(float *x, const float *y, int64_t n);
+    void (*adamw)(float *p, const float *g, float *m, float *v, int64_t n,
+                  const struct adamw_constants *k);
+    double (*sum_squares)(const float *x, int64_t n);
+};
+
+extern struct kernels kernels;
+
+/* Scratch memory of one caller of gemm(): room for so many panels. */
+struct gemm_scratch {
+    void *a, *b;
+    int64_t a_rows, b_cols; /* rows and columns that fit, at k_step deep */
+};
+
+int kernels_threads(void); /* threads a parallel kernel may use here: 1 when nested */
+struct gemm_scratch *kernels_gemm_scratch(void);
+float *kernels_thread_scratch(void); /* ATTENTION_SCRATCH floats of the calling thread */
+float *kernels_partials(void);       /* NORM_BLOCKS x NORM_WIDTH_MAX floats, shared: only
+                                              outside parallel regions */
+
+void gemm_fill_c(struct kernels *k);
+void gemm_fill_avx2(struct kernels *k);
+void gemm_fill_avx512(struct kernels *k);
+void gemm_fill_amx(struct kernels *k);
+void attention_fill_c(struct kernels *k);
+void attention_fill_avx2(struct kernels *k);
+void attention_fill_avx512(struct kernels *k);
+void rows_fill_c(struct kernels *k);
+void rows_fill_avx2(struct kernels *k);
+void rows_fill_avx512(struct kernels *k);
+
+#endif
