@@ -20,7 +20,7 @@ static int cmd_version(int argc, char **argv)
 
 static const struct command commands[] = {
     {"data", cmd_data, "raw web text to clean documents, with a ledger"},
-    {"tokenizer", cmd_tokenizer, "learn a vocabulary; text to ids and back"},
+    {"tokenizer", cmd_tokenizer, "learn a vocabulary; text to ids and back; pack ids for training"},
     {"version", cmd_version, "print the version"},
     {NULL, NULL, NULL},
 };

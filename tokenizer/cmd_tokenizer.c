@@ -1,4 +1,4 @@
-/* The command line of the tokenizer: train, encode, decode. */
+/* The command line of the tokenizer: train, encode, decode, pack. */
 #include "tokenizer/cmd_tokenizer.h"
 
 #include "common/config.h"
@@ -6,6 +6,7 @@
 #include "common/threads.h"
 #include "tokenizer/bpe_train.h"
 #include "tokenizer/corpus.h"
+#include "tokenizer/pack.h"
 #include "tokenizer/pretoken.h"
 #include "tokenizer/tokenizer.h"
 
@@ -424,10 +425,98 @@ static int cmd_decode(int argc, char **argv)
     return code;
 }
 
+/* --- pack --------------------------------------------------------------------- */
+
+struct pack_options {
+    char *tokenizer;
+    struct config_list in;
+    char *out;
+    double valid_share;
+    int64_t threads;
+};
+
+static const struct config_row pack_rows[] = {
+    CONFIG_STR(struct pack_options, tokenizer, "tokenizer", NULL, "DIR", "tokenizer folder"),
+    CONFIG_LIST(struct pack_options, in, "in", "PATH...",
+                "files or folders: JSON lines or text, plain, .gz or .zst"),
+    CONFIG_STR(struct pack_options, out, "out", NULL, "PREFIX",
+               "where PREFIX.bin, .idx, .ids and .json go"),
+    CONFIG_F64(struct pack_options, valid_share, "valid-share", "0.01", 0, 1,
+               "share of documents held out for validation, chosen by a hash of their id"),
+    THREADS_ROW(struct pack_options),
+    CONFIG_END,
+};
+
+static const struct config_usage pack_usage = {
+    "mundwerk tokenizer pack",
+    "--tokenizer DIR --in PATH... --out PREFIX [options]",
+    "Writes the ids of a corpus as Megatron's PREFIX.bin and PREFIX.idx, and the documents held\n"
+    "out as PREFIX.valid.*. Each document begins with <s> and ends with </s>. Of JSON lines each\n"
+    "is a document, named by its \"id\", of text files each line, named by path and number.",
+    "mundwerk tokenizer pack --tokenizer runs/tok --in corpus/ --out runs/data/de",
+};
+
+static void tell_part(const char *name, const struct pack_part *p)
+{
+    log_info("%s: %" PRIu64 " documents, %" PRIu64 " tokens from %s of text, %.3f bytes a token",
+             name, p->documents, p->tokens, log_bytes(p->bytes),
+             (double)p->bytes / (double)(p->tokens - 2 * p->documents));
+}
+
+static int pack_run(const struct pack_options *o, struct err *e)
+{
+    struct tokenizer *t;
+    struct corpus c;
+    struct pack_stats stats;
+    if (tokenizer_load(&t, o->tokenizer, e))
+        return -1;
+    if (corpus_init(&c, o->in.items, o->in.count, e)) {
+        tokenizer_free(t);
+        return -1;
+    }
+    int failed = pack_corpus(t, &c, o->out, o->valid_share, &stats, e);
+    if (!failed) {
+        tell_part("training", &stats.train);
+        if (stats.valid.documents)
+            tell_part("held out", &stats.valid);
+        else if (o->valid_share > 0)
+            log_warn("no document was held out: %" PRIu64 " are too few for a share of %g",
+                     stats.train.documents, o->valid_share);
+        if (stats.empty)
+            log_info("%" PRIu64 " empty documents were left out", stats.empty);
+        if (c.bad)
+            log_warn("%" PRIu64 " bad lines were left out", c.bad);
+        log_info("wrote %s.bin, .idx, .ids and .json", o->out);
+    }
+    corpus_release(&c);
+    tokenizer_free(t);
+    return failed;
+}
+
+static int cmd_pack(int argc, char **argv)
+{
+    struct pack_options o;
+    struct err e;
+    int code = read_args(pack_rows, &o, &pack_usage, NULL, argc, argv);
+    if (code) {
+        code--;
+    } else if (!o.tokenizer || !*o.tokenizer) {
+        code = missing(pack_usage.name, "tokenizer");
+    } else if (!o.in.count || !o.out || !*o.out) {
+        code = missing(pack_usage.name, o.in.count ? "out" : "in");
+    } else {
+        threads_init((int)o.threads);
+        code = pack_run(&o, &e) ? command_fail(pack_usage.name, &e, 1) : 0;
+    }
+    config_release(pack_rows, &o);
+    return code;
+}
+
 static const struct command commands[] = {
     {"train", cmd_train, "learn a vocabulary from text"},
     {"encode", cmd_encode, "lines of text to lines of ids"},
     {"decode", cmd_decode, "lines of ids to lines of text"},
+    {"pack", cmd_pack, "a corpus to token shards for training"},
     {NULL, NULL, NULL},
 };
 

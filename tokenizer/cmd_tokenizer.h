@@ -1,5 +1,5 @@
 /*
- * `mundwerk tokenizer train | encode | decode`.
+ * `mundwerk tokenizer train | encode | decode | pack`.
  */
 #ifndef TOKENIZER_CMD_TOKENIZER_H
 #define TOKENIZER_CMD_TOKENIZER_H
