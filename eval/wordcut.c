@@ -1,8 +1,8 @@
 /*
- * The word rule of words.h as one PCRE2 pattern and a decision about full stops.
+ * The word rule of wordcut.h as one PCRE2 pattern and a decision about full stops.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "eval/words.h"
+#include "eval/wordcut.h"
 
 #include <pcre2.h>
 #include <stdlib.h>
@@ -14,39 +14,39 @@
     "((?:" ALNUM "\\p{M}*(?:\\.(?!\\.\\.)|[,'\\x{2019}\\-\\x{2010}\\x{2011}](?=" ALNUM "))?)+)"    \
     "|[^\\p{L}\\p{N}\\s]+"
 
-struct words {
+struct wordcut {
     pcre2_code *code;
     pcre2_match_data *match;
 };
 
-int words_new(struct words **out, struct err *e)
+int wordcut_new(struct wordcut **out, struct err *e)
 {
     int code;
     PCRE2_SIZE at;
-    struct words *w = mem_zalloc(1, sizeof(*w));
-    w->code = pcre2_compile((PCRE2_SPTR)WORD_PATTERN, PCRE2_ZERO_TERMINATED,
+    struct wordcut *s = mem_zalloc(1, sizeof(*s));
+    s->code = pcre2_compile((PCRE2_SPTR)WORD_PATTERN, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &code, &at, NULL);
-    if (!w->code) {
-        words_free(w);
+    if (!s->code) {
+        wordcut_free(s);
         return err_set(e,
                        "PCRE2 refuses the word pattern at byte %zu (error %d): it was built "
                        "without Unicode support",
                        (size_t)at, code);
     }
-    pcre2_jit_compile(w->code, PCRE2_JIT_COMPLETE); /* slower but right without */
-    w->match = pcre2_match_data_create_from_pattern(w->code, NULL);
-    MW_ASSERT(w->match);
-    *out = w;
+    pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* slower but right without */
+    s->match = pcre2_match_data_create_from_pattern(s->code, NULL);
+    MW_ASSERT(s->match);
+    *out = s;
     return 0;
 }
 
-void words_free(struct words *w)
+void wordcut_free(struct wordcut *s)
 {
-    if (!w)
+    if (!s)
         return;
-    pcre2_match_data_free(w->match);
-    pcre2_code_free(w->code);
-    free(w);
+    pcre2_match_data_free(s->match);
+    pcre2_code_free(s->code);
+    free(s);
 }
 
 /* Does the stop at the end of this word belong to it? last: no word follows. */
@@ -69,19 +69,19 @@ static void put_word(struct buf *out, const char *word, size_t len)
     buf_add(out, word, len);
 }
 
-int words_split(struct words *w, const char *text, size_t len, struct buf *out, struct err *e)
+int wordcut_run(struct wordcut *s, const char *text, size_t len, struct buf *out, struct err *e)
 {
     const char *held = NULL; /* a word that ends in a stop: decided when the next one is known */
     size_t held_len = 0, at = 0;
     buf_clear(out);
     while (at < len) {
-        int r = pcre2_match(w->code, (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK, w->match, NULL);
+        int r = pcre2_match(s->code, (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK, s->match, NULL);
         if (r == PCRE2_ERROR_NOMATCH)
             break;
         if (r < 0)
             return err_set(e, "word splitting failed at byte %zu of a text (PCRE2 error %d)", at,
                            r);
-        const PCRE2_SIZE *span = pcre2_get_ovector_pointer(w->match);
+        const PCRE2_SIZE *span = pcre2_get_ovector_pointer(s->match);
         const char *word = text + span[0];
         size_t n = span[1] - span[0];
         at = span[1];

@@ -1,7 +1,7 @@
 /*
  * The word rule, case by case.
  */
-#include "eval/words.h"
+#include "eval/wordcut.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,15 +33,15 @@ static void words_of_texts(void **state)
         {"Cafe\xCC\x81 zu", " Cafe\xCC\x81 zu"}, /* combining accent stays */
     };
     struct err e;
-    struct words *w;
+    struct wordcut *w;
     struct buf out = {0};
-    assert_int_equal(words_new(&w, &e), 0);
+    assert_int_equal(wordcut_new(&w, &e), 0);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        assert_int_equal(words_split(w, cases[i].text, strlen(cases[i].text), &out, &e), 0);
+        assert_int_equal(wordcut_run(w, cases[i].text, strlen(cases[i].text), &out, &e), 0);
         assert_string_equal(out.data ? out.data : "", cases[i].words);
     }
     buf_release(&out);
-    words_free(w);
+    wordcut_free(w);
 }
 
 int main(void)

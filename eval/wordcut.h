@@ -12,18 +12,18 @@
  * the end of a sentence, cuts English contractions ("can't"), and has rules for units
  * and chemical formulas.
  */
-#ifndef EVAL_WORDS_H
-#define EVAL_WORDS_H
+#ifndef EVAL_WORDCUT_H
+#define EVAL_WORDCUT_H
 
 #include "common/err.h"
 #include "common/mem.h"
 
-struct words; /* the compiled pattern and its scratch; one per thread */
-int words_new(struct words **w, struct err *e);
-void words_free(struct words *w); /* w may be NULL */
+struct wordcut; /* the compiled pattern and its scratch; one per thread */
+int wordcut_new(struct wordcut **s, struct err *e);
+void wordcut_free(struct wordcut *s); /* s may be NULL */
 
 /* Replaces out by the words of valid UTF-8 text, each with one blank in front; empty if
  * there is none. Fails only if the pattern's limits are exceeded. */
-int words_split(struct words *w, const char *text, size_t len, struct buf *out, struct err *e);
+int wordcut_run(struct wordcut *s, const char *text, size_t len, struct buf *out, struct err *e);
 
 #endif
