@@ -5,6 +5,7 @@
 #include "common/config.h"
 #include "common/fs.h"
 #include "data/cmd_data.h"
+#include "eval/cmd_generate.h"
 #include "tokenizer/cmd_tokenizer.h"
 
 #include <stdio.h>
@@ -21,6 +22,7 @@ static int cmd_version(int argc, char **argv)
 static const struct command commands[] = {
     {"data", cmd_data, "raw web text to clean documents, with a ledger"},
     {"tokenizer", cmd_tokenizer, "learn a vocabulary; text to ids and back; pack ids for training"},
+    {"generate", cmd_generate, "continue a text with a model"},
     {"version", cmd_version, "print the version"},
     {NULL, NULL, NULL},
 };

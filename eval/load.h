@@ -17,8 +17,9 @@ struct loaded {
     struct tokenizer *tokenizer;
 };
 
-/* Every parameter must be there with its shape, no other tensor may be, and every id of
- * the tokenizer must be below vocab_size. */
+/* Every parameter must be there with its shape, and no other tensor. The tokenizer must fit: its
+ * ids are below vocab_size, fewer than 256 rows are spare (padding), and where the manifest names
+ * a tokenizer by hash it is this one. */
 int load_checkpoint(struct loaded *l, const char *folder, struct err *e);
 void loaded_release(struct loaded *l);
 
