@@ -67,6 +67,10 @@ siehe
 .Xr cat 1 .
 .Bd -literal
 weg damit
+.Bd -filled
+und weg
+.Ed
+immer noch
 .Ed
 Danach geht es
 .Dq gut lesbar
