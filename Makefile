@@ -4,6 +4,7 @@
 #   make test       unit tests, command-line tests, lint
 #   make check      the unit tests under ASan and UBSan
 #   make lint       law of includes, format, banned functions
+#   make bench-kernels  GFLOP/s of the hot loops at every CPU level
 #   make format     rewrite the sources with clang-format
 #   make help
 #
@@ -80,6 +81,9 @@ cli: bin/mundwerk
 	@sh tests/run-cli.sh $(T)
 
 test: all lint unit cli
+
+bench-kernels: $B/tests/bench/bench_kernels
+	$(Q)$< $(BENCH_ARGS)
 
 check:
 	@$(MAKE) --no-print-directory unit SAN=address,undefined

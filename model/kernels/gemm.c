@@ -12,8 +12,9 @@
 #include <omp.h>
 
 enum {
-    FEW_ROWS = 8,     /* up to so many rows packing B costs more than it gives */
-    FEW_COLUMNS = 256 /* columns of a task then */
+    FEW_ROWS = 8,      /* up to so many rows packing B costs more than it gives */
+    FEW_COLUMNS = 256, /* columns of a task then */
+    PACK_PANELS = 8    /* packed by one call */
 };
 
 struct job {
@@ -48,21 +49,23 @@ static int64_t round_up(int64_t x, int64_t step)
 static void pack_b_part(const struct job *j, const struct part *p)
 {
     const struct gemm_engine *e = j->engine;
+    const int64_t step = e->nr * PACK_PANELS;
 #pragma omp for schedule(static) nowait
-    for (int64_t n = 0; n < p->ns; n += e->nr)
+    for (int64_t n = 0; n < p->ns; n += step)
         e->pack_b((char *)j->scratch->b + (size_t)(n * p->padded) * e->element_bytes,
                   j->b + (j->b_near ? (p->n0 + n) * j->ldb + p->k0 : p->k0 * j->ldb + p->n0 + n),
-                  j->ldb, j->b_near, at_most(p->ns - n, e->nr), p->depth);
+                  j->ldb, j->b_near, at_most(p->ns - n, step), p->depth);
 }
 
 static void pack_a_part(const struct job *j, const struct part *p)
 {
     const struct gemm_engine *e = j->engine;
+    const int64_t step = e->mr * PACK_PANELS;
 #pragma omp for schedule(static)
-    for (int64_t m = 0; m < p->ms; m += e->mr)
+    for (int64_t m = 0; m < p->ms; m += step)
         e->pack_a((char *)j->scratch->a + (size_t)(m * p->padded) * e->element_bytes,
                   j->a + (j->a_near ? (p->m0 + m) * j->lda + p->k0 : p->k0 * j->lda + p->m0 + m),
-                  j->lda, j->a_near, at_most(p->ms - m, e->mr), p->depth);
+                  j->lda, j->a_near, at_most(p->ms - m, step), p->depth);
 }
 
 /* Tasks of about 128 x 512, smaller if that leaves threads without work. */
@@ -191,4 +194,21 @@ void gemm(enum gemm_layout layout, enum kernel_precision precision, int64_t M, i
                     .ldc = ldc,
                     .accumulate = accumulate};
     gemm_packed(&j);
+}
+
+double gemm_peak(enum kernel_precision precision, double seconds)
+{
+    const struct gemm_engine *e = precision == KERNEL_BF16 ? &kernels.bf16 : &kernels.fp32;
+    double done = 0, begin = omp_get_wtime();
+    for (int64_t rounds = 1000; omp_get_wtime() - begin < seconds; rounds *= 2) {
+        double start = omp_get_wtime(), each = 0;
+#pragma omp parallel num_threads(kernels_threads())
+        {
+            double mine = e->spin(rounds);
+#pragma omp master
+            each = mine;
+        }
+        done = each * kernels_threads() / (omp_get_wtime() - start);
+    }
+    return done;
 }

@@ -14,93 +14,104 @@
 
 enum { NR = NV * LANES };
 
-INLINE void round_panel(float *panel, int64_t n)
+INLINE vf rounded(vf x, const bool round)
 {
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_store(panel + i, vf_round_bf16(vf_load(panel + i)));
-    if (i < n)
-        vf_store_n(panel + i, vf_round_bf16(vf_load_n(panel + i, n - i)), n - i);
+    return round ? vf_round_bf16(x) : x;
 }
 
-/* Values of one k lie side by side in src as in the panel: copy. */
+/* W values to a panel. Whole vectors are stored while that only touches what is written next
+ * (`last` says that nothing is), and loaded while the source has them. */
+INLINE void copy_row(float *to, const float *from, int64_t available, const int W, bool last,
+                     const bool round)
+{
+    for (int i = 0; i < W; i += LANES) {
+        const int n = W - i < LANES ? W - i : LANES;
+        vf x = available - i >= LANES ? vf_load(from + i) : vf_load_n(from + i, n);
+        if (n == LANES || !last)
+            vf_store(to + i, rounded(x, round));
+        else
+            vf_store_n(to + i, rounded(x, round), n);
+    }
+}
+
+/* Values of one k lie side by side in src as in a panel: copy, all panels of a k together, so
+ * that each line of src is read once. */
 INLINE void pack_far(float *panel, const float *src, int64_t ld, int64_t width, int64_t depth,
-                     const int W)
+                     const int W, const bool round)
 {
     for (int64_t k = 0; k < depth; k++) {
         const float *from = src + k * ld;
         float *to = panel + k * W;
-        if (width == W) {
-            int i = 0;
-            for (; i + LANES <= W; i += LANES)
-                vf_store(to + i, vf_load(from + i));
-            for (; i < W; i++)
-                to[i] = from[i];
-        } else {
-            for (int i = 0; i < W; i++)
-                to[i] = i < width ? from[i] : 0.0f;
+        int64_t i = 0;
+        for (; i + W <= width; i += W)
+            copy_row(to + i * depth, from + i, width - i, W, k == depth - 1, round);
+        for (int64_t j = i; i < width && j < i + W; j++) {
+            float x = j < width ? from[j] : 0.0f;
+            to[i * depth + j - i] = round ? rounded(vf_set(x), true)[0] : x;
         }
     }
 }
 
-/* Values of one row lie side by side: transpose, LANES rows and values of k at a time. Panel
- * rows are written in order and each overwrites what the one before wrote too much. */
-INLINE void pack_near(float *panel, const float *src, int64_t ld, int64_t width, int64_t depth,
-                      const int W)
+/* Values of one row lie side by side: transpose, LANES rows and values of k at a time. */
+INLINE void pack_near_panel(float *panel, const float *src, int64_t ld, int64_t width,
+                            int64_t depth, const int W, const bool round)
 {
     for (int64_t k = 0; k < depth; k += LANES) {
         int64_t ks = depth - k < LANES ? depth - k : LANES;
         for (int i = 0; i < W; i += LANES) {
-            int is = W - i < LANES ? W - i : LANES;
+            const int n = W - i < LANES ? W - i : LANES;
             vf r[LANES];
             for (int j = 0; j < LANES; j++) {
-                if (i + j >= width)
-                    r[j] = (vf){0};
-                else if (ks == LANES)
-                    r[j] = vf_load(src + (i + j) * ld + k);
-                else
-                    r[j] = vf_load_n(src + (i + j) * ld + k, ks);
+                r[j] = (vf){0};
+                if (j < n && i + j < width) {
+                    const float *from = src + (i + j) * ld + k;
+                    r[j] = rounded(ks == LANES ? vf_load(from) : vf_load_n(from, ks), round);
+                }
             }
             vf_transpose(r);
-            for (int j = 0; j < ks; j++)
-                vf_store_n(panel + (k + j) * W + i, r[j], is);
+            for (int j = 0; j < ks; j++) {
+                float *to = panel + (k + j) * W + i;
+                if (n == LANES || (k + j < depth - 1 && W < LANES))
+                    vf_store(to, r[j]);
+                else
+                    vf_store_n(to, r[j], n);
+            }
         }
     }
 }
 
-INLINE void pack(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
-                 int64_t depth, const int W, bool round)
+INLINE void pack(float *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+                 int64_t depth, const int W, const bool round)
 {
-    if (k_near)
-        pack_near(panel, src, ld, width, depth, W);
+    if (!k_near)
+        pack_far(panel, src, ld, width, depth, W, round);
     else
-        pack_far(panel, src, ld, width, depth, W);
-    if (round)
-        round_panel(panel, depth * W);
+        for (int64_t i = 0; i < width; i += W)
+            pack_near_panel(panel + i * depth, src + i * ld, ld, width - i, depth, W, round);
 }
 
-static void pack_a(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+static void pack_a(void *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                    int64_t depth)
 {
-    pack(panel, src, ld, k_near, width, depth, MR, false);
+    pack(panels, src, ld, k_near, width, depth, MR, false);
 }
 
-static void pack_b(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+static void pack_b(void *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                    int64_t depth)
 {
-    pack(panel, src, ld, k_near, width, depth, NR, false);
+    pack(panels, src, ld, k_near, width, depth, NR, false);
 }
 
-static void pack_a_rounded(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+static void pack_a_rounded(void *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                            int64_t depth)
 {
-    pack(panel, src, ld, k_near, width, depth, MR, true);
+    pack(panels, src, ld, k_near, width, depth, MR, true);
 }
 
-static void pack_b_rounded(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+static void pack_b_rounded(void *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                            int64_t depth)
 {
-    pack(panel, src, ld, k_near, width, depth, NR, true);
+    pack(panels, src, ld, k_near, width, depth, NR, true);
 }
 
 /* One register tile: c (MR, NR) = or += a panel times b panel. */
@@ -126,7 +137,9 @@ INLINE void tile(const float *a, const float *b, int64_t depth, float *c, int64_
                 sum[i][j] = vf_fma(ai, bk[j], sum[i][j]);
         }
     }
+#pragma GCC unroll 16
     for (int i = 0; i < MR; i++)
+#pragma GCC unroll 8
         for (int j = 0; j < NV; j++) {
             float *p = c + i * ldc + j * LANES;
             vf_store(p, add ? vf_load(p) + sum[i][j] : sum[i][j]);
@@ -160,6 +173,32 @@ static void block(const void *a, const void *b, int64_t depth, float *c, int64_t
                           cols - j < NR ? cols - j : NR, add);
         }
     }
+}
+
+/* MR x NV independent chains of multiply-adds. */
+static double spin(int64_t rounds)
+{
+    vf sum[MR][NV];
+    for (int i = 0; i < MR; i++)
+        for (int j = 0; j < NV; j++)
+            sum[i][j] = vf_set((float)(i * NV + j)); /* equal chains would become one */
+    vf x = vf_set(0.999f), y = vf_set(0.001f);
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; i++)
+#pragma GCC unroll 8
+            for (int j = 0; j < NV; j++)
+                sum[i][j] = vf_fma(sum[i][j], x, y);
+    }
+    vf all = {0};
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < NV; j++)
+            all += sum[i][j];
+    volatile float sink = vf_sum(all);
+    (void)sink;
+    return 2.0 * MR * NR * (double)rounds;
 }
 
 INLINE vf few_load(const float *p, int64_t n, bool round)
@@ -273,6 +312,7 @@ static void gemm_fill(struct kernels *k)
                                    .k_step = K_STEP,
                                    .k_pad = 1,
                                    .element_bytes = sizeof(float),
+                                   .spin = spin,
                                    .pack_a = pack_a,
                                    .pack_b = pack_b,
                                    .block = block};

@@ -19,12 +19,15 @@ struct gemm_engine {
     int k_step; /* deepest panel; k is padded to k_pad */
     int k_pad;
     size_t element_bytes; /* of packed values */
-    /* Packs `width` <= mr (nr) rows of A (columns of B). Value (i, k) lies at src[i * ld + k] if
-     * k_near, at src[k * ld + i] otherwise. Missing rows become zeros. */
-    void (*pack_a)(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+    /* Packs `width` rows of A (columns of B), panel after panel; the last one is filled up with
+     * zeros. Value (i, k) lies at src[i * ld + k] if k_near, at src[k * ld + i] otherwise. */
+    void (*pack_a)(void *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                    int64_t depth);
-    void (*pack_b)(void *panel, const float *src, int64_t ld, bool k_near, int64_t width,
+    void (*pack_b)(void *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                    int64_t depth);
+    /* Multiplies in registers (or the first-level cache) only, `rounds` times; returns the
+     * operations done. What a peak is measured with. */
+    double (*spin)(int64_t rounds);
     /* c (rows, cols) = or += panels of a times panels of b. */
     void (*block)(const void *a, const void *b, int64_t depth, float *c, int64_t ldc, int64_t rows,
                   int64_t cols, bool add);

@@ -1,0 +1,289 @@
+/*
+ * Speed of the kernels at every CPU level of this machine, on gaussian data (zeros flatter the
+ * AMX unit by a sixth), each against the peak measured just before.
+ *
+ *     make bench-kernels BENCH_ARGS="avx2 gemm"     one level, one part: gemm, attention, rows
+ */
+#include "common/cpu.h"
+#include "common/mem.h"
+#include "common/rng.h"
+#include "common/threads.h"
+#include "model/kernels/kernels.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double SECONDS = 0.05; /* of each measurement */
+
+static void *must(void *p, const struct err *e)
+{
+    if (!p) {
+        fprintf(stderr, "bench_kernels: %s\n", e->msg);
+        exit(1);
+    }
+    return p;
+}
+
+static float *gaussian(int64_t n)
+{
+    struct err e;
+    float *x = must(mem_map((size_t)n * sizeof(float), "benchmark data", &e), &e);
+    struct rng r;
+    rng_init(&r, 1, 1);
+    for (int64_t i = 0; i < n && i < 65536; i++)
+        x[i] = (float)rng_normal(&r);
+    for (int64_t i = 65536; i < n; i++)
+        x[i] = x[i - 65521]; /* not a power of two: lines differ */
+    return x;
+}
+
+struct product {
+    int64_t M, N, K;
+    enum gemm_layout layout;
+    enum kernel_precision precision;
+    const float *a, *b;
+    float *c;
+};
+
+static void run_product(void *arg)
+{
+    struct product *p = arg;
+    int64_t lda = p->layout == GEMM_TN ? p->M : p->K, ldb = p->layout == GEMM_NT ? p->K : p->N;
+    gemm(p->layout, p->precision, p->M, p->N, p->K, p->a, lda, p->b, ldb, p->c, p->N, false);
+}
+
+/* Shortest time of one call. */
+static double measure(void (*run)(void *), void *arg)
+{
+    double best = 1e30, begin = omp_get_wtime();
+    run(arg);
+    do {
+        double start = omp_get_wtime();
+        run(arg);
+        double took = omp_get_wtime() - start;
+        best = took < best ? took : best;
+    } while (omp_get_wtime() - begin < SECONDS);
+    return best;
+}
+
+static const struct {
+    const char *name;
+    int64_t rows, in, out;
+} linear[] = {{"mini qkv", 4096, 256, 512},      {"mini gate+up", 4096, 256, 2048},
+              {"mini down", 4096, 1024, 256},    {"mini head", 4096, 256, 8192},
+              {"120m o", 2048, 768, 768},        {"120m gate", 2048, 768, 2048},
+              {"120m head", 1024, 768, 32000},   {"1b gate", 1024, 2048, 5632},
+              {"generate, 1 row", 1, 768, 2048}, {"generate head", 1, 768, 32000},
+              {"4 rows", 4, 768, 2048},          {"16 rows", 16, 768, 2048}};
+
+static void bench_gemm(enum kernel_precision precision)
+{
+    double peak = gemm_peak(precision, 0.1);
+    printf("\n%s, %s: peak %.0f GFLOP/s\n", cpu_level_name(kernels_level()),
+           precision == KERNEL_BF16 ? "bf16" : "fp32", peak / 1e9);
+    printf("  %-18s %6s %6s %6s   y = x Wt     dx = dy W    dW = dyt x\n", "", "rows", "in", "out");
+    for (size_t i = 0; i < sizeof(linear) / sizeof(linear[0]); i++) {
+        int64_t M = linear[i].rows, K = linear[i].in, N = linear[i].out;
+        float *x = gaussian(M * K), *w = gaussian(N * K), *y = gaussian(M * N);
+        struct product p[] = {{M, N, K, GEMM_NT, precision, x, w, y},
+                              {M, K, N, GEMM_NN, precision, y, w, x},
+                              {N, K, M, GEMM_TN, precision, y, x, w}};
+        printf("  %-18s %6lld %6lld %6lld", linear[i].name, (long long)M, (long long)K,
+               (long long)N);
+        for (int l = 0; l < 3; l++) {
+            double flops = 2.0 * (double)(M * N * K) / measure(run_product, &p[l]);
+            printf("   %6.1f %3.0f %%", flops / 1e9, 100 * flops / peak);
+            fflush(stdout);
+        }
+        printf("\n");
+        mem_unmap(x, (size_t)(M * K) * sizeof(float));
+        mem_unmap(w, (size_t)(N * K) * sizeof(float));
+        mem_unmap(y, (size_t)(M * N) * sizeof(float));
+    }
+}
+
+struct attention {
+    struct attention_shape s;
+    enum kernel_precision precision;
+    float *q, *k, *v, *out, *lse, *dout, *dq, *dk, *dv;
+};
+
+static void run_forward(void *arg)
+{
+    struct attention *a = arg;
+    attention_forward(&a->s, a->precision, a->q, a->k, a->v, a->out, a->lse);
+}
+
+static void run_backward(void *arg)
+{
+    struct attention *a = arg;
+    attention_backward(&a->s, a->precision, a->q, a->k, a->v, a->out, a->lse, a->dout, a->dq, a->dk,
+                       a->dv);
+}
+
+static const struct attention_shape heads[] = {{16, 256, 8, 4, 32},
+                                               {8, 512, 8, 4, 32},
+                                               {8, 512, 4, 2, 64},
+                                               {1, 2048, 12, 4, 64},
+                                               {1, 2048, 32, 4, 64}};
+
+static void bench_attention(enum kernel_precision precision)
+{
+    printf("\n%s, %s: attention, GFLOP/s of the causal half; us per token\n",
+           cpu_level_name(kernels_level()), precision == KERNEL_BF16 ? "bf16" : "fp32");
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        struct attention a = {.s = heads[i], .precision = precision};
+        int64_t tokens = a.s.B * a.s.T, q = tokens * a.s.H * a.s.D, k = tokens * a.s.G * a.s.D;
+        float **big[] = {&a.q, &a.out, &a.dout, &a.dq}, **small[] = {&a.k, &a.v, &a.dk, &a.dv};
+        for (int j = 0; j < 4; j++) {
+            *big[j] = gaussian(q);
+            *small[j] = gaussian(k);
+        }
+        a.lse = gaussian(tokens * a.s.H);
+        double flops = 2.0 * (double)(q * a.s.T); /* two products, half of each */
+        double f = measure(run_forward, &a), b = measure(run_backward, &a);
+        printf("  B %2lld T %4lld H %2lld G %lld D %2lld   forward %6.1f %6.2f us   backward %6.1f "
+               "%6.2f us\n",
+               (long long)a.s.B, (long long)a.s.T, (long long)a.s.H, (long long)a.s.G,
+               (long long)a.s.D, flops / f / 1e9, f / (double)tokens * 1e6, 2.5 * flops / b / 1e9,
+               b / (double)tokens * 1e6);
+        for (int j = 0; j < 4; j++) {
+            mem_unmap(*big[j], (size_t)q * sizeof(float));
+            mem_unmap(*small[j], (size_t)k * sizeof(float));
+        }
+        mem_unmap(a.lse, (size_t)(tokens * a.s.H) * sizeof(float));
+    }
+}
+
+enum { ROWS = 2048, C = 768, V = 8192, T = 512 };
+
+struct rows {
+    float *x, *y, *z, *dy, *dz, *w, *rstd, *cosine, *sine;
+    uint32_t targets[ROWS];
+};
+
+static void run_norm(void *arg)
+{
+    struct rows *r = arg;
+    rmsnorm_forward(r->x, r->w, r->y, r->rstd, ROWS, C, 1e-5);
+}
+
+static void run_norm_back(void *arg)
+{
+    struct rows *r = arg;
+    rmsnorm_backward(r->x, r->w, r->rstd, r->dy, r->z, r->dz, ROWS, C);
+}
+
+static void run_rope(void *arg)
+{
+    struct rows *r = arg;
+    rope_apply(r->x, r->cosine, r->sine, ROWS / T, T, C / 64, 64, 0, false);
+}
+
+static void run_swiglu(void *arg)
+{
+    struct rows *r = arg;
+    swiglu_forward(r->x, r->y, r->z, (int64_t)ROWS * C);
+}
+
+static void run_swiglu_back(void *arg)
+{
+    struct rows *r = arg;
+    swiglu_backward(r->x, r->y, r->dy, r->z, r->dz, (int64_t)ROWS * C);
+}
+
+static void run_loss(void *arg)
+{
+    struct rows *r = arg;
+    cross_entropy(r->z, r->targets, r->rstd, ROWS, V, 1.0f);
+}
+
+static void run_loss_only(void *arg)
+{
+    struct rows *r = arg;
+    cross_entropy(r->z, r->targets, r->rstd, ROWS, V, 0.0f);
+}
+
+static void run_adamw(void *arg)
+{
+    struct rows *r = arg;
+    struct adamw_constants k = {1e-9f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.1f, 0.05f, 1.0f};
+    adamw_run(r->x, r->y, r->dy, r->dz, (int64_t)ROWS * C, &k);
+}
+
+static void run_squares(void *arg)
+{
+    struct rows *r = arg;
+    r->rstd[0] = (float)sum_squares(r->x, (int64_t)ROWS * C);
+}
+
+static void run_add(void *arg)
+{
+    struct rows *r = arg;
+    vector_add(r->x, r->y, (int64_t)ROWS * C);
+}
+
+static void bench_rows(void)
+{
+    static struct rows r;
+    const int64_t n = (int64_t)ROWS * C;
+    float **all[] = {&r.x, &r.y, &r.dy, &r.dz, &r.w, &r.rstd, &r.cosine, &r.sine};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        *all[i] = gaussian(n);
+    r.z = gaussian((int64_t)ROWS * V);
+    rope_table(r.cosine, r.sine, T, 64, 10000);
+    for (int64_t i = 0; i < n; i++)
+        r.dz[i] = r.dz[i] * r.dz[i] + 1.0f; /* serves as AdamW's v */
+    const struct {
+        const char *name;
+        void (*run)(void *);
+        int64_t values;
+        int bytes; /* moved for a value */
+    } loops[] = {{"rmsnorm", run_norm, n, 8},
+                 {"rmsnorm backward", run_norm_back, n, 16},
+                 {"rope", run_rope, n, 8},
+                 {"swiglu", run_swiglu, n, 12},
+                 {"swiglu backward", run_swiglu_back, n, 20},
+                 {"vector_add", run_add, n, 12},
+                 {"cross entropy", run_loss, (int64_t)ROWS * V, 8},
+                 {"cross entropy, loss", run_loss_only, (int64_t)ROWS * V, 4},
+                 {"adamw, 1 thread", run_adamw, n, 28},
+                 {"squares, 1 thread", run_squares, n, 4}};
+    printf("\n%s: rows of %d (loss: %d)\n", cpu_level_name(kernels_level()), C, V);
+    for (size_t i = 0; i < sizeof(loops) / sizeof(loops[0]); i++) {
+        double rate = (double)loops[i].values / measure(loops[i].run, &r);
+        printf("  %-20s %6.2f G values/s  %6.1f GB/s\n", loops[i].name, rate / 1e9,
+               rate / 1e9 * loops[i].bytes);
+    }
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        mem_unmap(*all[i], (size_t)n * sizeof(float));
+    mem_unmap(r.z, (size_t)ROWS * V * sizeof(float));
+}
+
+int main(int argc, char **argv)
+{
+    struct err e;
+    const char *only = argc > 2 ? argv[2] : "";
+    threads_init(0);
+    for (int level = CPU_C; level <= CPU_AMX; level++) {
+        if (argc > 1 && strcmp(argv[1], cpu_level_name((enum cpu_level)level)) != 0)
+            continue;
+        if (cpu_level_force((enum cpu_level)level) != (enum cpu_level)level)
+            continue;
+        if (kernels_init(&e)) {
+            fprintf(stderr, "bench_kernels: %s\n", e.msg);
+            return 1;
+        }
+        for (int precision = KERNEL_FP32; precision <= KERNEL_BF16; precision++) {
+            if (!*only || strcmp(only, "gemm") == 0)
+                bench_gemm((enum kernel_precision)precision);
+            if (!*only || strcmp(only, "attention") == 0)
+                bench_attention((enum kernel_precision)precision);
+        }
+        if (!*only || strcmp(only, "rows") == 0)
+            bench_rows();
+    }
+    return 0;
+}
