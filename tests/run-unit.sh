@@ -5,8 +5,6 @@
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 passed=0
 failed=0
-# Threads that wait burn CPU time the other programs could use.
-export OMP_WAIT_POLICY=passive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for program in "$@"; do
