@@ -3,6 +3,8 @@
 #   make            bin/mundwerk and its links
 #   make test       unit tests, command-line tests, lint
 #   make check      the unit tests under ASan and UBSan
+#   make fault      kill, starve and damage a save at each of its system calls
+#   make fuzz       fuzz every reader for FUZZ_SECONDS (30) each; wants clang
 #   make lint       law of includes, format, banned functions
 #   make bench-kernels  GFLOP/s of the hot loops at every CPU level
 #   make format     rewrite the sources with clang-format
@@ -87,6 +89,13 @@ bench-kernels: $B/tests/bench/bench_kernels
 
 check:
 	@$(MAKE) --no-print-directory unit SAN=address,undefined
+
+# Minutes, not seconds: each system call of a save fails or kills. Wants strace; root for more.
+$B/tests/fault/victim: $B/tests/fault/victim.o $(OBJECTS)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(LIBS)
+
+fault: $B/tests/fault/victim
+	@VICTIM=$(CURDIR)/$B/tests/fault/victim sh tests/run-fault.sh $(T)
 
 lint:
 	@sh tests/lint.sh

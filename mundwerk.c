@@ -2,6 +2,7 @@
  * The table of commands. `mundwerk data prepare …` and, through links in bin/,
  * `data prepare …`: the name the program was called by picks the row.
  */
+#include "checkpoints/cmd_checkpoints.h"
 #include "common/config.h"
 #include "common/fs.h"
 #include "data/cmd_data.h"
@@ -22,6 +23,7 @@ static int cmd_version(int argc, char **argv)
 static const struct command commands[] = {
     {"data", cmd_data, "raw web text to clean documents, with a ledger"},
     {"tokenizer", cmd_tokenizer, "learn a vocabulary; text to ids and back; pack ids for training"},
+    {"checkpoints", cmd_checkpoints, "list, verify and prune the snapshots of a run"},
     {"generate", cmd_generate, "continue a text with a model"},
     {"version", cmd_version, "print the version"},
     {NULL, NULL, NULL},

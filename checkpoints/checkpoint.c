@@ -278,12 +278,14 @@ static int replace(const char *run, const char *tmp, uint64_t step, struct err *
     int r = 0;
     bool old = fs_exists(to);
     if (old && !renameat2(AT_FDCWD, tmp, AT_FDCWD, to, RENAME_EXCHANGE)) {
-        r = fs_sync_folder(parent, e) || rename_path(tmp, dead, e);
+        r = rename_path(tmp, dead, e);
     } else {
         if (old)
             r = rename_path(to, dead, e) || fs_sync_folder(parent, e);
         if (!r)
             r = rename_path(tmp, to, e);
+        if (r && old)
+            rename(dead, to); /* if even this fails, checkpoint_clean() does it later */
     }
     if (!r)
         r = fs_sync_folder(parent, e);
@@ -508,10 +510,18 @@ int checkpoint_prune(const char *run, uint64_t keep, struct err *e)
         with_trainer += list.entries[i].has_trainer;
     for (size_t i = 0; i < list.count && with_trainer > keep && !r; i++)
         if (list.entries[i].has_trainer) {
-            r = remove_path(run, list.entries[i].step, list.entries[i].path, "trainer", e);
+            r = checkpoint_remove_trainer(run, list.entries[i].step, e);
             with_trainer--;
         }
     checkpoint_list_release(&list);
+    return r;
+}
+
+int checkpoint_remove_trainer(const char *run, uint64_t step, struct err *e)
+{
+    char *path = name_path(run, "step", step);
+    int r = remove_path(run, step, path, "trainer", e);
+    free(path);
     return r;
 }
 

@@ -77,6 +77,8 @@ int checkpoint_latest(const char *run, char **path, uint64_t *step, struct err *
 /* Removes the trainer state of all but the newest `keep` snapshots that have one (0 = removes
  * nothing), never weights. Needs the run's lock. */
 int checkpoint_prune(const char *run, uint64_t keep, struct err *e);
+/* The same for one snapshot, whether or not a newer one is left to go on from. */
+int checkpoint_remove_trainer(const char *run, uint64_t step, struct err *e);
 /* Removes one snapshot, weights and all. Needs the run's lock. */
 int checkpoint_remove(const char *run, uint64_t step, struct err *e);
 /* Removes what killed saves and prunes left: tmp-* and dead-*. Needs the run's lock. */

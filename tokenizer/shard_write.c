@@ -229,10 +229,10 @@ static int rename_all(const struct shard_writer *w, struct err *e)
     static const char *const order[] = {"bin", "ids", "bytes", "sum", "json", "idx"};
     char *folder = folder_of(w->prefix), *idx = shard_path(w->prefix, "idx");
     int r = 0;
-    if (unlink(idx) && errno != ENOENT)
-        r = err_set(e, "cannot remove the old %s: %s", idx, strerror(errno));
-    if (!r)
+    if (!unlink(idx))
         r = fs_sync_folder(folder, e);
+    else if (errno != ENOENT)
+        r = err_set(e, "cannot remove the old %s: %s", idx, strerror(errno));
     for (size_t i = 0; i < sizeof(order) / sizeof(*order) && !r; i++)
         r = rename_part(w, order[i], e);
     if (!r)
