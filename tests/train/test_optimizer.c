@@ -47,8 +47,9 @@ static void test_torch(void **state)
                 fail_msg("step %d, parameter %d: %.9g, torch has %.9g", (int)t, i, (double)p[i],
                          (double)want[t - 1][i]);
     }
-    assert_true(fabs((double)m[0] - 0.0491160005) < 1e-8);
-    assert_true(fabs((double)v[4] - 2.33747649) < 1e-6);
+    /* 1 - beta in fp32 is off by up to 3e-7 of itself */
+    assert_true(fabs((double)m[0] / 0.0491160005 - 1) < 5e-7);
+    assert_true(fabs((double)v[4] / 2.33747649 - 1) < 5e-7);
 }
 
 /* A long run of parameters over many blocks, in double, clipped by half. */
