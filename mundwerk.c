@@ -8,6 +8,7 @@
 #include "data/cmd_data.h"
 #include "eval/cmd_generate.h"
 #include "tokenizer/cmd_tokenizer.h"
+#include "train/cmd_train.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,7 @@ static const struct command commands[] = {
     {"data", cmd_data, "raw web text to clean documents, with a ledger"},
     {"tokenizer", cmd_tokenizer, "learn a vocabulary; text to ids and back; pack ids for training"},
     {"checkpoints", cmd_checkpoints, "list, verify and prune the snapshots of a run"},
+    {"train", cmd_train, "train a model on token shards"},
     {"generate", cmd_generate, "continue a text with a model"},
     {"version", cmd_version, "print the version"},
     {NULL, NULL, NULL},

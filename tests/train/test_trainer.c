@@ -1,0 +1,343 @@
+/* The training step: it learns, does not depend on how a batch is cut, survives numbers that
+ * are not finite, and goes on from a snapshot to the bit. */
+#include "tests/test.h"
+
+#include "common/mem.h"
+#include "common/rng.h"
+#include "common/threads.h"
+#include "train/record.h"
+#include "train/snapshot.h"
+#include "train/trainer.h"
+
+#include <math.h>
+
+enum { VOCAB = 64, T = 16, TOKENS = 4000 };
+
+static struct shard shard;
+static struct settings toy;
+
+/* A stream with something to learn: each token mostly tells the next. */
+static void write_shards(const char *prefix)
+{
+    struct err e;
+    struct shard_writer *w;
+    struct rng rng;
+    uint32_t doc[50], token = 5;
+    rng_init(&rng, 9, 0);
+    assert_works(shard_writer_open(&w, prefix, VOCAB, 1, &e), e);
+    for (int n = 0; n < TOKENS / 50; n++) {
+        char id[16];
+        for (int i = 0; i < 50; i++) {
+            doc[i] = token;
+            token = rng_below(&rng, 8) ? (token * 5 + 3) % VOCAB : (uint32_t)rng_below(&rng, VOCAB);
+        }
+        snprintf(id, sizeof(id), "doc %d", n);
+        assert_works(shard_writer_add(w, id, strlen(id), doc, 50, 50, &e), e);
+    }
+    assert_works(shard_writer_commit(w, &e), e);
+}
+
+static void toy_settings(struct settings *s)
+{
+    settings_init(s);
+    s->model = (struct model_config){
+        .vocab_size = VOCAB,
+        .hidden_size = 32,
+        .intermediate_size = 48,
+        .num_hidden_layers = 2,
+        .num_attention_heads = 4,
+        .num_key_value_heads = 2,
+        .max_position_embeddings = T,
+        .rope_theta = 10000,
+        .rms_norm_eps = 1e-5,
+    };
+    s->steps = 40;
+    s->warmup_steps = 5;
+    s->batch_tokens = 8 * T;
+    s->micro_batch = 3; /* 3 + 3 + 2 sequences */
+    s->lr = 1e-2;
+    s->min_lr = 1e-3;
+    s->checkpoints_every = 10;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct err e;
+    char *prefix = fs_join(test_folder(), "toy");
+    threads_init(2);
+    if (kernels_init(&e))
+        return -1;
+    write_shards(prefix);
+    assert_works(shard_open(&shard, prefix, &e), e);
+    free(prefix);
+    toy_settings(&toy);
+    assert_works(settings_check(&toy, &e), e);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    shard_close(&shard);
+    settings_release(&toy);
+    return test_folder_remove(state);
+}
+
+static void begin(struct trainer *t, const struct settings *s)
+{
+    struct err e;
+    assert_works(trainer_init(t, s, &shard, &shard, &e), e);
+}
+
+static void steps(struct trainer *t, int n)
+{
+    struct err e;
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(trainer_gradients(t, NULL, &e), 0);
+        trainer_update(t);
+    }
+}
+
+static void test_learns(void **state)
+{
+    (void)state;
+    struct trainer t;
+    struct err e;
+    double before, after;
+    begin(&t, &toy);
+    assert_works(trainer_valid_loss(&t, &before, &e), e);
+    assert_true(fabs(before - log(VOCAB)) < 0.5);
+    steps(&t, 40);
+    assert_works(trainer_valid_loss(&t, &after, &e), e);
+    assert_true(after < 2.2);
+    assert_int_equal(t.step, 40);
+    assert_int_equal(t.updates, 40);
+    assert_int_equal(t.tokens, 40 * 8 * T);
+    assert_int_equal(t.loader.position, 40 * 8);
+    assert_true(t.lr == 1e-3);
+    trainer_release(&t);
+}
+
+/* In fp32 the gradient of a batch is the same, but for rounding, however it is cut. */
+static void test_accumulation(void **state)
+{
+    (void)state;
+    struct settings s;
+    struct trainer whole, cut;
+    struct err e;
+    toy_settings(&s);
+    s.compute = KERNEL_FP32;
+    assert_works(settings_check(&s, &e), e);
+    begin(&cut, &s);
+    struct settings s8 = s;
+    s8.micro_batch = 8;
+    begin(&whole, &s8);
+    assert_int_equal(trainer_gradients(&cut, NULL, &e), 0);
+    assert_int_equal(trainer_gradients(&whole, NULL, &e), 0);
+    assert_true(fabs(whole.loss - cut.loss) < 1e-6);
+    double norm = grad_norm(whole.grads, whole.model.params_size);
+    for (size_t i = 0; i < whole.model.params_size; i++)
+        if (fabs((double)whole.grads[i] - (double)cut.grads[i]) > 1e-5 * norm)
+            fail_msg("gradient %d: %g against %g", (int)i, (double)whole.grads[i],
+                     (double)cut.grads[i]);
+    trainer_release(&whole);
+    trainer_release(&cut);
+    settings_release(&s);
+}
+
+static void *copy(const float *p, size_t n)
+{
+    float *q = mem_alloc(n * sizeof(float));
+    memcpy(q, p, n * sizeof(float));
+    return q;
+}
+
+/* One bad number anywhere: nothing that is kept changes, and the run can go on after it. */
+static void poison(float with)
+{
+    struct trainer t;
+    struct err e;
+    begin(&t, &toy);
+    steps(&t, 3);
+    size_t n = t.model.params_size;
+    float *weight = model_find(&t.model, "model.norm.weight")->data;
+    float kept = *weight;
+    *weight = with;
+    float *p = copy(t.model.params, n), *m = copy(t.m, n), *v = copy(t.v, n);
+    steps(&t, 2);
+    assert_memory_equal(p, t.model.params, n * sizeof(float));
+    assert_memory_equal(m, t.m, n * sizeof(float));
+    assert_memory_equal(v, t.v, n * sizeof(float));
+    assert_true(t.skipped_last);
+    assert_int_equal(t.skipped, 2);
+    assert_int_equal(t.skipped_row, 2);
+    assert_int_equal(t.step, 5);
+    assert_int_equal(t.updates, 3);
+    assert_int_equal(t.loader.position, 5 * 8); /* its data is passed by */
+    *weight = kept;
+    workspace_params_changed(t.workspace);
+    assert_int_equal(trainer_gradients(&t, NULL, &e), 0);
+    trainer_update(&t);
+    assert_false(t.skipped_last);
+    assert_int_equal(t.skipped_row, 0);
+    assert_int_equal(t.updates, 4);
+    free(p), free(m), free(v);
+    trainer_release(&t);
+}
+
+static void test_not_finite(void **state)
+{
+    (void)state;
+    poison(NAN);
+    poison(INFINITY);
+}
+
+static void test_bad_gradient(void **state)
+{
+    (void)state;
+    struct trainer t;
+    struct err e;
+    begin(&t, &toy);
+    size_t n = t.model.params_size;
+    assert_int_equal(trainer_gradients(&t, NULL, &e), 0);
+    float *p = copy(t.model.params, n);
+    t.grads[n / 2] = NAN; /* the loss is fine, a gradient is not */
+    trainer_update(&t);
+    assert_true(t.skipped_last);
+    assert_memory_equal(p, t.model.params, n * sizeof(float));
+    free(p);
+    trainer_release(&t);
+}
+
+/* Given up in the middle, a step leaves no trace. */
+static void test_stop(void **state)
+{
+    (void)state;
+    static volatile sig_atomic_t stop = 15;
+    struct trainer a, b;
+    struct err e;
+    begin(&a, &toy);
+    begin(&b, &toy);
+    steps(&a, 3);
+    steps(&b, 2);
+    assert_int_equal(trainer_gradients(&b, &stop, &e), 1);
+    assert_int_equal(b.step, 2);
+    steps(&b, 1);
+    assert_memory_equal(a.model.params, b.model.params, a.model.params_size * sizeof(float));
+    trainer_release(&a);
+    trainer_release(&b);
+}
+
+static void test_snapshot(void **state)
+{
+    (void)state;
+    struct trainer a, b;
+    struct record r;
+    struct record_lengths lengths = {0};
+    struct err e;
+    char *run = fs_join(test_folder(), "run");
+    struct snapshot_source src = {run, NULL, 7, shard.fingerprint};
+    assert_works(fs_mkdirs(run, &e), e);
+
+    begin(&b, &toy);
+    assert_int_equal(snapshot_restore(&b, &src, &lengths, &e), 0); /* none there yet */
+    begin(&a, &toy);
+    assert_works(record_open(&r, run, &lengths, &a.loader, a.sequences, &e), e);
+    steps(&a, 7);
+    a.skipped = 3;
+    assert_works(record_sync(&r, &e), e);
+    assert_works(snapshot_save(&a, &r, &src, &e), e);
+    steps(&a, 5);
+
+    assert_int_equal(snapshot_restore(&b, &src, &lengths, &e), 1);
+    assert_int_equal(lengths.data, r.data.bytes);
+    assert_int_equal(b.step, 7);
+    assert_int_equal(b.skipped, 3);
+    steps(&b, 5);
+    size_t bytes = a.model.params_size * sizeof(float);
+    assert_memory_equal(a.model.params, b.model.params, bytes);
+    assert_memory_equal(a.m, b.m, bytes);
+    assert_memory_equal(a.v, b.v, bytes);
+    assert_true(a.loss == b.loss && a.grad_norm == b.grad_norm && a.lr == b.lr);
+
+    src.data_fingerprint++;
+    assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "other training data");
+    src.data_fingerprint--;
+    src.tokenizer_hash++;
+    assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "another tokenizer");
+    src.tokenizer_hash--;
+    struct settings other = toy;
+    other.lr = 2e-2;
+    b.settings = &other;
+    assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "optimizer.lr");
+    record_close(&r);
+    trainer_release(&a);
+    trainer_release(&b);
+    free(run);
+}
+
+/* data.log tells the documents behind a step, and cutting it leaves no step twice. */
+static void test_record(void **state)
+{
+    (void)state;
+    struct trainer t;
+    struct record r;
+    struct record_lengths at = {0};
+    struct buf out = {0}, text = {0};
+    struct err e;
+    char *run = fs_join(test_folder(), "run2"), *path = fs_join(run, "metrics.jsonl");
+    assert_works(fs_mkdirs(run, &e), e);
+    begin(&t, &toy);
+    assert_works(record_open(&r, run, &at, &t.loader, t.sequences, &e), e);
+    for (uint64_t step = 1; step <= 3; step++) {
+        const struct step_metrics m = {.step = step, .loss = 1.5, .valid_loss = NAN};
+        if (step == 3)
+            at = (struct record_lengths){r.metrics.bytes, r.data.bytes, r.events.bytes};
+        assert_works(record_data(&r, step, &t.loader, (step - 1) * 8, 8, &e), e);
+        assert_works(record_metrics(&r, &m, &e), e);
+    }
+    record_close(&r);
+    assert_works(record_show_data(run, NULL, 3, &out, &e), e);
+    buf_clear(&out);
+    assert_works(record_show_data(run, NULL, 2, &out, &e), e);
+    uint64_t first, last;
+    uint64_t window = loader_window(&t.loader, 8); /* the second step's first window */
+    loader_documents(&t.loader, window, &first, &last);
+    char want[64];
+    snprintf(want, sizeof(want), "%d\t%d\tdoc %d\n", (int)window, (int)first, (int)first);
+    assert_memory_equal(out.data, want, strlen(want));
+
+    assert_works(record_open(&r, run, &at, &t.loader, t.sequences, &e), e); /* cut to two steps */
+    record_close(&r);
+    assert_fails(record_show_data(run, NULL, 3, &out, &e), e, "has no step 3");
+    assert_works(fs_read(&text, path, 1 << 20, &e), e);
+    assert_int_equal(text.len, at.metrics);
+    assert_non_null(strstr(text.data, "{\"step\": 2, "));
+    assert_null(strstr(text.data, "valid_loss"));
+    buf_release(&out);
+    buf_release(&text);
+    free(run);
+    free(path);
+    trainer_release(&t);
+}
+
+static void test_refuse(void **state)
+{
+    (void)state;
+    struct settings s = toy;
+    struct trainer t;
+    struct err e;
+    s.model.vocab_size = VOCAB - 1;
+    assert_fails(trainer_init(&t, &s, &shard, NULL, &e), e, "ids up to 63");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_learns),     cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_bad_gradient),
+        cmocka_unit_test(test_stop),       cmocka_unit_test(test_snapshot),
+        cmocka_unit_test(test_record),     cmocka_unit_test(test_refuse),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
