@@ -5,6 +5,7 @@
 #   make check      the unit tests under ASan and UBSan
 #   make fault      kill, starve and damage a save at each of its system calls
 #   make fuzz       fuzz every reader for FUZZ_SECONDS (30) each; wants clang
+#   make peers      what the checks against other programs need, see tests/peers/
 #   make lint       law of includes, format, banned functions
 #   make bench-kernels  GFLOP/s of the hot loops at every CPU level
 #   make format     rewrite the sources with clang-format
@@ -49,7 +50,7 @@ TESTS   := $(wildcard tests/common/test_*.c tests/data/test_*.c tests/tokenizer/
 TEST_BINS := $(TESTS:%.c=$B/%)
 LINKS   := data tokenizer train checkpoints eval generate
 
-.PHONY: all test unit unit-build cli check lint format clean help
+.PHONY: all test unit unit-build cli check peers lint format clean help
 .SECONDARY:
 all: bin/mundwerk
 
@@ -86,6 +87,10 @@ test: all lint unit cli
 
 bench-kernels: $B/tests/bench/bench_kernels
 	$(Q)$< $(BENCH_ARGS)
+
+# What the checks against other programs need (tests/peers/, by hand: they want Python).
+peers: bin/mundwerk $B/tests/peers/peer_model
+	$(Q)cp -f $B/tests/peers/peer_model bin/peer_model
 
 check:
 	@$(MAKE) --no-print-directory unit SAN=address,undefined

@@ -68,6 +68,16 @@ static const struct config_usage usage = {
 
 /* --- text out ------------------------------------------------------------------ */
 
+/* Bytes at s that one U+FFFD stands for: the longest beginning of a character, or one byte, as
+ * Unicode (chapter 3.9) recommends and other decoders do. */
+static size_t broken_length(const char *s, size_t len)
+{
+    size_t n = 1;
+    while (n < 3 && n < len && utf8_complete_prefix(s, n + 1) == 0)
+        n++;
+    return n;
+}
+
 /* Prints the bytes of b that are decided and removes them; at the end all are. */
 static int print_text(struct buf *b, bool at_end, struct err *e)
 {
@@ -78,7 +88,7 @@ static int print_text(struct buf *b, bool at_end, struct err *e)
         at += good;
         if (at < ready) {
             fputs("\xEF\xBF\xBD", stdout); /* U+FFFD */
-            at++;
+            at += broken_length(b->data + at, ready - at);
         }
     }
     memmove(b->data, b->data + ready, b->len - ready + 1);

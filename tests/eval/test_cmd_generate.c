@@ -77,7 +77,7 @@ static void chain(struct model *m, uint32_t from, uint32_t to)
 }
 
 /* "b" is followed by c, ä in two tokens, a byte of no character, d, and the end; "x" by
- * itself for ever. */
+ * itself for ever; "y" by two of the three bytes of €, then z and the end. */
 static void make_model(struct model *m, const struct tokenizer *t)
 {
     static const unsigned char path[] = {'b', 'c', 0xC3, 0xA4, 0xFF, 'd'};
@@ -90,6 +90,10 @@ static void make_model(struct model *m, const struct tokenizer *t)
         chain(m, id_of(t, path[i]), id_of(t, path[i + 1]));
     chain(m, id_of(t, 'd'), TOKEN_EOS);
     chain(m, id_of(t, 'x'), id_of(t, 'x'));
+    chain(m, id_of(t, 'y'), id_of(t, 0xE2));
+    chain(m, id_of(t, 0xE2), id_of(t, 0x82));
+    chain(m, id_of(t, 0x82), id_of(t, 'z'));
+    chain(m, id_of(t, 'z'), TOKEN_EOS);
 }
 
 static void save(const struct model *m, const struct tokenizer *t, const char *tokenizer_dir)
@@ -240,6 +244,8 @@ static void test_text_ends_inside_a_character(void **state)
 {
     (void)state;
     expect(0, snapshot, "--max-tokens", "2", "ab", "abc\xEF\xBF\xBD\n");
+    expect(0, snapshot, "--max-tokens", "2", "y", "y\xEF\xBF\xBD\n");
+    expect(0, snapshot, NULL, NULL, "y", "y\xEF\xBF\xBDz\n"); /* one for both bytes */
 }
 
 static void test_context_is_full(void **state)
