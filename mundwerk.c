@@ -6,6 +6,7 @@
 #include "common/config.h"
 #include "common/fs.h"
 #include "data/cmd_data.h"
+#include "eval/cmd_eval.h"
 #include "eval/cmd_generate.h"
 #include "tokenizer/cmd_tokenizer.h"
 #include "train/cmd_train.h"
@@ -26,6 +27,7 @@ static const struct command commands[] = {
     {"tokenizer", cmd_tokenizer, "learn a vocabulary; text to ids and back; pack ids for training"},
     {"checkpoints", cmd_checkpoints, "list, verify and prune the snapshots of a run"},
     {"train", cmd_train, "train a model on token shards"},
+    {"eval", cmd_eval, "scores, samples and curves of snapshots"},
     {"generate", cmd_generate, "continue a text with a model"},
     {"version", cmd_version, "print the version"},
     {NULL, NULL, NULL},

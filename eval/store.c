@@ -6,6 +6,7 @@
 #include "common/fs.h"
 #include "common/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,8 +39,15 @@ static int read_member(struct json *j, const char *key, struct store_line *l, bo
         *has_step = true;
         return json_u64(j, &l->step);
     }
+    if (!strcmp(key, "tokens"))
+        return json_u64(j, &l->tokens);
     if (!strcmp(key, "seed"))
         return json_i64(j, &l->seed);
+    bool is_number = json_peek(j) == JSON_NUMBER; /* a score may be null */
+    if (is_number && (!strcmp(key, "bits_per_byte") || !strcmp(key, "score")))
+        return json_f64(j, &l->value);
+    if (is_number && !strcmp(key, "stderr"))
+        return json_f64(j, &l->error);
     if (!strcmp(key, "task"))
         return read_text(j, &l->task);
     if (!strcmp(key, "checkpoint_hash"))
@@ -55,7 +63,8 @@ static int parse_line(struct json *j, struct store_line *l, const char *text, si
     char key[32];
     int more = 0;
     bool has_step = false;
-    *l = (struct store_line){.seed = -1, .hash = mem_strdup(""), .settings = mem_strdup("")};
+    *l = (struct store_line){
+        .seed = -1, .hash = mem_strdup(""), .settings = mem_strdup(""), .value = NAN, .error = NAN};
     json_open(j, text, len);
     if (json_object(j) == 0)
         while ((more = json_next_key(j, key, sizeof(key))) > 0)

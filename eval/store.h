@@ -29,6 +29,8 @@ struct store_line {
     int64_t seed; /* -1 if it has none */
     char *hash;   /* "" if it has none, and so below */
     char *settings;
+    uint64_t tokens;     /* 0 if it has none */
+    double value, error; /* "bits_per_byte" or "score", and "stderr"; NaN if it has none */
 };
 
 /* A summary file in memory, lines ordered by (step, task, seed), equals as added. */
