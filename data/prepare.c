@@ -75,7 +75,7 @@ struct prepare {
     struct ratio ratio;
     bool measuring; /* the ratio's tokenizer is ready; until then jobs wait in held */
     uint64_t held_bytes;
-    struct job_list held, to_dedup, deduped, to_finish;
+    struct job_list held, to_dedup, to_finish;
     struct output output;
     size_t packed, to_write; /* full blocks of the output */
     struct worker *workers;
@@ -742,7 +742,7 @@ static void prepare_release(struct prepare *p)
     }
     list_free(&p->held);
     list_free(&p->to_finish);
-    free(p->deduped.v);
+    list_free(&p->to_dedup);
     free(p->workers);
     free(p->tasks);
     fs_list_release(&p->files);

@@ -39,7 +39,7 @@ const struct config_row prepare_rows[] = {
                "bytes of text the bootstrap tokenizer is trained on"),
     CONFIG_I64(S, bootstrap_vocab_size, "prepare.bootstrap_vocab_size", "32000", 260, 1 << 20,
                "its entries"),
-    CONFIG_I64(S, bootstrap_min_frequency, "prepare.bootstrap_min_frequency", "10", 1, 1e9,
+    CONFIG_I64(S, bootstrap_min_frequency, "prepare.bootstrap_min_frequency", "3", 1, 1e9,
                "occurrences below which it merges no pair"),
     CONFIG_I64(S, max_line_bytes, "prepare.max_line_bytes", "16M", 64, 1 << 30,
                "bytes of a line or text file above which it is left out"),

@@ -11,16 +11,19 @@
 
 #define BOOTSTRAP_PATTERN "gpt2" /* of the paper's measuring tokenizer */
 
-/* German text has about 1.4 tokens a word with the paper's vocabulary and 1.6 with 32,000
- * entries learned on 64 MB. From here on words are cut so small that long ones come near 8. */
+/* German text has about 1.4 tokens a word with 32,000 entries learned on 64 MB of it. From here on
+ * words are cut so small that long ones come near 8. */
 #define TOKENS_PER_WORD_DOUBTFUL 2.5
 
-/* Calls `use` for each kept paragraph until it has given out `limit` bytes; returns those. */
+#define TRAIN_WORD_BYTES_MAX 12.0 /* of a paragraph to learn from, white space included */
+
+/* Calls `use` for each kept paragraph that looks like running text until it has given out
+ * `limit` bytes; *bytes says how many. */
 typedef int (*paragraph_use)(void *context, const char *text, const struct paragraph *p,
                              struct err *e);
 
-static int each_paragraph(const struct ratio_text *t, uint64_t limit, paragraph_use use,
-                          void *context, uint64_t *bytes, struct err *e)
+static int each_paragraph(const struct ratio_text *t, double word_bytes_max, uint64_t limit,
+                          paragraph_use use, void *context, uint64_t *bytes, struct err *e)
 {
     *bytes = 0;
     for (size_t i = 0; i < t->count; i++) {
@@ -31,7 +34,7 @@ static int each_paragraph(const struct ratio_text *t, uint64_t limit, paragraph_
                 continue;
             for (uint32_t k = 0; k < doc->paragraph_count; k++) {
                 const struct paragraph *p = &b->paragraphs[doc->paragraph_at + k];
-                if (p->fate != FATE_KEPT || !p->words)
+                if (p->fate != FATE_KEPT || p->len > word_bytes_max * p->words)
                     continue;
                 if (*bytes + p->len > limit && *bytes)
                     return 0;
@@ -76,8 +79,8 @@ static int train(struct ratio *r, const struct ratio_options *o, const struct ra
     struct bpe_trainer *trainer;
     if (bpe_trainer_new(&trainer, &options, e))
         return err_add(e, "bootstrap tokenizer");
-    int failed = each_paragraph(text, o->train_bytes, use_for_training, trainer,
-                                &facts->trained_bytes, e);
+    int failed = each_paragraph(text, TRAIN_WORD_BYTES_MAX, o->train_bytes, use_for_training,
+                                trainer, &facts->trained_bytes, e);
     if (!failed) {
         log_info("training the bootstrap tokenizer on the first %s of text",
                  log_bytes(facts->trained_bytes));
@@ -92,7 +95,8 @@ static int calibrate(struct ratio *r, const struct ratio_text *text, struct ledg
 {
     struct calibration c = {.worker = &r->workers[0]};
     uint64_t bytes;
-    if (each_paragraph(text, RATIO_SAMPLE_BYTES, use_for_calibration, &c, &bytes, e))
+    if (each_paragraph(text, TRAIN_WORD_BYTES_MAX, RATIO_SAMPLE_BYTES, use_for_calibration, &c,
+                       &bytes, e))
         return err_add(e, "calibration of the token-to-word ratio");
     facts->sample_words = c.words;
     facts->sample_tokens = c.tokens;
@@ -100,8 +104,9 @@ static int calibrate(struct ratio *r, const struct ratio_text *text, struct ledg
     if (mean > TOKENS_PER_WORD_DOUBTFUL) {
         struct buf note = {0};
         buf_printf(&note,
-                   "the measuring tokenizer needs %.2f tokens a word on this corpus, where the "
-                   "paper's needs about 1.4: paragraphs of long words may be removed wrongly; "
+                   "the measuring tokenizer needs %.2f tokens a word on this corpus, where one of "
+                   "32,000 entries for its language needs about 1.4: paragraphs of long words may "
+                   "be removed wrongly; "
                    "a tokenizer learned on more text can be given with --ratio-tokenizer",
                    mean);
         facts->note = note.data;

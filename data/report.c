@@ -87,7 +87,7 @@ static void table_ratio(const struct ledger_ratio *r, struct buf *b)
         return;
     }
     buf_printf(b, "token-to-word ratio: at most %g, measured by ", r->max);
-    if (r->trained_bytes)
+    if (!strcmp(r->tokenizer, "bootstrap"))
         buf_printf(b, "a bootstrap tokenizer trained on the first %s of text\n",
                    log_bytes(r->trained_bytes));
     else
