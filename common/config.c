@@ -1,6 +1,8 @@
 /* Owns values of settings: defaults, strict parsing from text, YAML in and out. */
 #include "common/config.h"
 
+#include "common/json.h"
+
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -474,17 +476,9 @@ void config_format(const struct config_row *row, const void *settings, struct bu
     case CONFIG_TYPE_I64:
         buf_printf(out, "%lld", (long long)*(const int64_t *)f);
         return;
-    case CONFIG_TYPE_F64: {
-        char text[40];
-        double x = *(const double *)f;
-        for (int precision = 1; precision <= 17; precision++) {
-            snprintf(text, sizeof(text), "%.*g", precision, x);
-            if (strtod(text, NULL) == x)
-                break;
-        }
-        buf_puts(out, text);
+    case CONFIG_TYPE_F64:
+        json_put_f64(out, *(const double *)f);
         return;
-    }
     case CONFIG_TYPE_ENUM: {
         const char *word = row->word;
         for (int i = *(const int *)f; i > 0; i--)
