@@ -14,7 +14,7 @@
 #include "data/ratio.h"
 #include "data/source.h"
 
-#include <errno.h>
+#include <inttypes.h>
 #include <omp.h>
 #include <string.h>
 
@@ -151,9 +151,8 @@ static void name_bad_lines(struct prepare *p, const struct job *j)
     for (size_t i = 0; i < j->batch.bad_count && !p->failed; i++) {
         const struct bad_line *bad = &j->batch.bad[i];
         struct err e = {{0}};
-        err_set(&e, "%s:%llu: byte %zu: %s: %s", path,
-                (unsigned long long)(j->line_base + bad->line + 1), bad->byte,
-                removal_names[bad->removal], bad->why);
+        err_set(&e, "%s:%" PRIu64 ": byte %zu: %s: %s", path, j->line_base + bad->line + 1,
+                bad->byte, removal_names[bad->removal], bad->why);
         if (p->settings->strict) {
             fail(p, &e);
             return;
@@ -179,8 +178,8 @@ static void end_of_file(struct prepare *p, struct job *j)
         fail(p, &e);
         return;
     }
-    log_warn("%s; %llu lines before that were read", f->error,
-             (unsigned long long)f->counts.lines_in);
+    uint64_t whole = f->counts.lines_in - f->counts.removed[REMOVAL_TRUNCATED];
+    log_warn("%s; %" PRIu64 " whole lines before that were read", f->error, whole);
 }
 
 /* Enters what reading counted into the ledger. */
@@ -319,17 +318,17 @@ static void put_id(struct buf *out, const struct job *j, const struct document *
 {
     const char *tag = d->is_raw_content ? redpajama_tag(path) : NULL;
     struct buf id = {0};
-    unsigned long long line = j->line_base + d->line;
+    uint64_t line = j->line_base + d->line;
     if (d->has_id) {
         buf_add(out, j->batch.meta.data + d->id_at, d->id_len);
         return;
     }
     if (tag)
-        buf_printf(&id, "%s/%llu", tag, line);
+        buf_printf(&id, "%s/%" PRIu64, tag, line);
     else if (j->batch.kind == BATCH_TEXT)
         buf_puts(&id, path);
     else
-        buf_printf(&id, "%s:%llu", path, line + 1);
+        buf_printf(&id, "%s:%" PRIu64, path, line + 1);
     put_path(out, id.data, id.len);
     buf_release(&id);
 }
