@@ -182,6 +182,15 @@ xx=$(echo "the corpus"/documents/*/0010/xx_head.json.gz)
 gzip -dc "$xx" >xx
 says xx '"cc_segment": "fortunes-min_1:2.0"'
 cp "$de" before
+if command -v mundwerk >/dev/null; then # the reader of all this finds nothing wrong with it
+    run 0 mundwerk data prepare --in "the corpus/documents" --out prepared
+    says prepared/ledger.json '"lines_in": 10,'
+    says prepared/ledger.json '"malformed_json": 0'
+    says prepared/ledger.json '"missing_text": 0'
+    says prepared/ledger.json '"language": 2,'
+else
+    echo "skipped: bin/mundwerk is not built, the documents were not read back"
+fi
 
 run 0 "$ROOT/scripts/corpus-debian" "the corpus"
 says err "corpus is there: "
