@@ -15,7 +15,12 @@ static void check_shape(const struct attention_shape *s)
 {
     MW_ASSERT(s->D > 0 && s->D % 8 == 0 && s->D <= ATTENTION_D_MAX);
     MW_ASSERT(s->G > 0 && s->H % s->G == 0);
-    MW_ASSERT(kernels.attention_forward);
+    MW_ASSERT(kernels.attention_fp32.forward);
+}
+
+static const struct attention_engine *engine_for(enum kernel_precision precision)
+{
+    return precision == KERNEL_BF16 ? &kernels.attention_bf16 : &kernels.attention_fp32;
 }
 
 static int threads_for(const struct attention_shape *s)
@@ -26,29 +31,29 @@ static int threads_for(const struct attention_shape *s)
 void attention_forward(const struct attention_shape *s, enum kernel_precision precision,
                        const float *q, const float *k, const float *v, float *out, float *lse)
 {
-    (void)precision;
     check_shape(s);
+    const struct attention_engine *e = engine_for(precision);
     const struct attention_job job = {.s = *s, .q = q, .k = k, .v = v, .out = out, .lse = lse};
-    const int64_t blocks = (s->T + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES;
+    const int64_t blocks = (s->T + e->queries_forward - 1) / e->queries_forward;
     float *own = omp_in_parallel() ? kernels_thread_scratch() : NULL;
     /* The last queries see most keys: start with them, so that threads end together. */
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_for(s))
     for (int64_t i = 0; i < blocks * s->B * s->H; i++) {
         int64_t block = blocks - 1 - i / (s->B * s->H), head = i % (s->B * s->H);
-        kernels.attention_forward(&job, head / s->H, head % s->H, block * ATTENTION_QUERIES,
-                                  own ? own : kernels_thread_scratch());
+        e->forward(&job, head / s->H, head % s->H, block * e->queries_forward,
+                   own ? own : kernels_thread_scratch());
     }
 }
 
 /* Wave `wave` of key block i of one group: false when that block has no more queries. */
-static bool run_tile(const struct attention_job *job, int64_t group, int64_t i, int64_t wave,
-                     float *scratch)
+static bool run_tile(const struct attention_engine *e, const struct attention_job *job,
+                     int64_t group, int64_t i, int64_t wave, float *scratch)
 {
-    int64_t s0 = i * ATTENTION_KEYS;
-    int64_t t0 = (s0 / ATTENTION_QUERIES + wave) * ATTENTION_QUERIES;
+    int64_t s0 = i * e->keys_backward;
+    int64_t t0 = (s0 / e->queries_backward + wave) * e->queries_backward;
     if (t0 >= job->s.T)
         return false;
-    kernels.attention_backward(job, group / job->s.G, group % job->s.G, t0, s0, scratch);
+    e->backward(job, group / job->s.G, group % job->s.G, t0, s0, scratch);
     return true;
 }
 
@@ -56,8 +61,8 @@ void attention_backward(const struct attention_shape *s, enum kernel_precision p
                         const float *q, const float *k, const float *v, const float *out,
                         const float *lse, const float *dout, float *dq, float *dk, float *dv)
 {
-    (void)precision;
     check_shape(s);
+    const struct attention_engine *e = engine_for(precision);
     /* The job serves both directions; out and lse are only read in this one. */
     const struct attention_job job = {.s = *s,
                                       .q = q,
@@ -69,8 +74,8 @@ void attention_backward(const struct attention_shape *s, enum kernel_precision p
                                       .dq = dq,
                                       .dk = dk,
                                       .dv = dv};
-    const int64_t groups = s->B * s->G, blocks = (s->T + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
-    const int64_t waves = (s->T + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES;
+    const int64_t groups = s->B * s->G, blocks = (s->T + e->keys_backward - 1) / e->keys_backward;
+    const int64_t waves = (s->T + e->queries_backward - 1) / e->queries_backward;
     const int threads = threads_for(s);
     float *own = omp_in_parallel() ? kernels_thread_scratch() : NULL;
 #pragma omp parallel num_threads(threads)
@@ -86,13 +91,14 @@ void attention_backward(const struct attention_shape *s, enum kernel_precision p
 #pragma omp for schedule(dynamic, 1)
             for (int64_t group = 0; group < groups; group++)
                 for (int64_t wave = 0; wave < waves; wave++)
-                    for (int64_t i = 0; i < blocks && run_tile(&job, group, i, wave, scratch); i++)
+                    for (int64_t i = 0; i < blocks && run_tile(e, &job, group, i, wave, scratch);
+                         i++)
                         ;
         } else {
             for (int64_t wave = 0; wave < waves; wave++) {
 #pragma omp for schedule(dynamic, 1)
                 for (int64_t tile = 0; tile < groups * blocks; tile++)
-                    run_tile(&job, tile % groups, tile / groups, wave, scratch);
+                    run_tile(e, &job, tile % groups, tile / groups, wave, scratch);
             }
         }
     }

@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { NR = NV * LANES, NQ = ATTENTION_QUERIES, NK = ATTENTION_KEYS };
+enum { NR = NV * LANES, NQ = 64, NK = 96 };
 
 /* c (mr, NR) = or += a · b with a's value (i, k) at a[i * a_row + k * a_col]. */
 INLINE void strip(const float *a, int64_t a_row, int64_t a_col, const float *b, int64_t b_row,
@@ -346,6 +346,10 @@ static void backward(const struct attention_job *job, int64_t b, int64_t g, int6
 
 static void attention_fill(struct kernels *k)
 {
-    k->attention_forward = forward;
-    k->attention_backward = backward;
+    k->attention_fp32 = (struct attention_engine){.queries_forward = NQ,
+                                                  .queries_backward = NQ,
+                                                  .keys_backward = NK,
+                                                  .forward = forward,
+                                                  .backward = backward};
+    k->attention_bf16 = k->attention_fp32;
 }

@@ -139,8 +139,10 @@ int kernels_init(struct err *e)
         attention_fill_avx512(&kernels);
         rows_fill_avx512(&kernels);
     }
-    if (level >= CPU_AMX)
+    if (level >= CPU_AMX) {
         gemm_fill_amx(&kernels);
+        attention_fill_amx(&kernels);
+    }
 #endif
     return reserve(e);
 }

@@ -51,14 +51,7 @@ struct gemm_few_args {
 /* The weight gradient of a norm is summed over at most so many blocks of rows. */
 enum { NORM_BLOCKS = 64, NORM_WIDTH_MAX = 16 * 1024 };
 
-/* Attention works on blocks of at most ATTENTION_QUERIES queries of one head and
- * ATTENTION_KEYS keys; scratch in floats per thread. */
-enum {
-    ATTENTION_QUERIES = 64,
-    ATTENTION_KEYS = 96,
-    ATTENTION_D_MAX = 128,
-    ATTENTION_SCRATCH = 96 * 1024
-};
+enum { ATTENTION_D_MAX = 128, ATTENTION_SCRATCH = 256 * 1024 /* floats per thread */ };
 
 struct attention_job {
     struct attention_shape s;
@@ -68,17 +61,24 @@ struct attention_job {
     float *dq, *dk, *dv;
 };
 
+/* Attention works on blocks of queries of one head; backward on tiles of such a block and a
+ * block of keys. Sizes are those of the engine, keys_backward >= queries_backward. */
+struct attention_engine {
+    int queries_forward, queries_backward, keys_backward;
+    /* queries [t0, t0 + queries_forward) of head h of sequence b */
+    void (*forward)(const struct attention_job *j, int64_t b, int64_t h, int64_t t0,
+                    float *scratch);
+    /* adds to dq, dk, dv what queries [t0, …) of all heads of group g give with the keys
+     * [s0, …) */
+    void (*backward)(const struct attention_job *j, int64_t b, int64_t g, int64_t t0, int64_t s0,
+                     float *scratch);
+};
+
 struct kernels {
     enum cpu_level level;
     struct gemm_engine fp32, bf16;
+    struct attention_engine attention_fp32, attention_bf16;
     void (*gemm_few)(const struct gemm_few_args *g);
-    /* queries [t0, t0 + ATTENTION_QUERIES) of head h of sequence b */
-    void (*attention_forward)(const struct attention_job *j, int64_t b, int64_t h, int64_t t0,
-                              float *scratch);
-    /* adds to dq, dk, dv what queries [t0, …) of all heads of group g give with the keys
-     * [s0, s0 + ATTENTION_KEYS) */
-    void (*attention_backward)(const struct attention_job *j, int64_t b, int64_t g, int64_t t0,
-                               int64_t s0, float *scratch);
     void (*rmsnorm_forward)(const float *x, const float *w, float *y, float *rstd, int64_t n,
                             int64_t C, float eps);
     /* dw may be NULL */
@@ -118,6 +118,7 @@ void gemm_fill_amx(struct kernels *k);
 void attention_fill_c(struct kernels *k);
 void attention_fill_avx2(struct kernels *k);
 void attention_fill_avx512(struct kernels *k);
+void attention_fill_amx(struct kernels *k);
 void rows_fill_c(struct kernels *k);
 void rows_fill_avx2(struct kernels *k);
 void rows_fill_avx512(struct kernels *k);
