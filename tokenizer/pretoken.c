@@ -14,6 +14,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <stdint.h>
 #include <string.h>
 
 /* Llama-3's last alternatives, which o200k and the German pattern end with as well. */
@@ -37,9 +38,9 @@ static const struct {
 
 #define PATTERN_COUNT (sizeof(patterns) / sizeof(patterns[0]))
 
-/* Far above what the named patterns need on any text; a hostile custom expression ends
- * in a sentence instead of hours or an exhausted machine. */
-#define MATCH_LIMIT     50000000
+/* What the named patterns need grows with the text (a run of spaces is stepped back through
+ * once); a hostile custom expression ends in a sentence instead of hours. */
+#define MATCH_LIMIT     10000000
 #define DEPTH_LIMIT     1000000
 #define HEAP_LIMIT_KIB  (256 * 1024)
 #define JIT_STACK_BYTES (1024 * 1024)
@@ -126,7 +127,6 @@ struct splitter *splitter_new(const struct pattern *p)
     s->context = pcre2_match_context_create(NULL);
     s->stack = pcre2_jit_stack_create(32 * 1024, JIT_STACK_BYTES, NULL);
     MW_ASSERT(s->match && s->context);
-    pcre2_set_match_limit(s->context, MATCH_LIMIT);
     pcre2_set_depth_limit(s->context, DEPTH_LIMIT);
     pcre2_set_heap_limit(s->context, HEAP_LIMIT_KIB);
     if (s->stack)
@@ -152,6 +152,8 @@ void splitter_start(struct splitter *s, const char *text, size_t len)
     s->run = 0;
     s->run_end = utf8_invalid_at(text, len);
     s->held.len = 0;
+    uint64_t limit = MATCH_LIMIT + 4 * (uint64_t)len;
+    pcre2_set_match_limit(s->context, limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX);
 }
 
 /* Length of the character at `at`, which is valid. */

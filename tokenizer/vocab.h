@@ -69,7 +69,8 @@ static inline const struct merge *merges_find(const struct merges *m, uint32_t l
 
 struct token {
     size_t start; /* of its bytes in tokenizer.bytes */
-    uint32_t len;
+    uint32_t len; /* VOCAB_NONE while unknown, only during loading */
+    bool known;   /* has its id */
     bool added;   /* an added token: cut out of the text before all else */
     bool special; /* and only on demand */
 };

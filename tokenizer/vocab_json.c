@@ -203,7 +203,7 @@ static int set_token(struct loader *l, const struct json *j, uint32_t id, struct
     if (id >= t->count)
         return fail(l, j, "id %" PRIu32 " leaves a gap: there are %" PRIu32 " tokens", id,
                     t->count);
-    if (t->tokens[id].len != VOCAB_NONE)
+    if (t->tokens[id].known)
         return fail(l, j, "id %" PRIu32 " is given twice", id);
     t->tokens[id] = token;
     return 0;
@@ -252,7 +252,7 @@ static int read_vocab(struct loader *l)
     while ((more = json_next_key(&j, l->key, sizeof(l->key))) > 0) {
         uint64_t id;
         size_t len = strlen(l->key);
-        struct token token = {.start = t->bytes.len};
+        struct token token = {.start = t->bytes.len, .len = VOCAB_NONE, .known = true};
         if (len == NAME_BYTES_MAX)
             return fail(l, &j, "a token of more than %d bytes", NAME_BYTES_MAX);
         if (json_u64(&j, &id))
@@ -280,7 +280,7 @@ static int read_added_token(struct loader *l, struct json *j)
 {
     struct tokenizer *t = l->t;
     struct buf content = {0};
-    struct token token = {.added = true};
+    struct token token = {.added = true, .known = true};
     uint64_t id = TOKENIZER_VOCAB_MAX;
     int more, failed = json_object(j);
     while (!failed && (more = json_next_key(j, l->key, sizeof(l->key))) > 0) {
@@ -377,6 +377,8 @@ static int read_merge_names(struct json *j, struct buf *left, struct buf *right)
         *space = '\0';
         return 0;
     }
+    if (json_peek(j) != JSON_ARRAY)
+        return json_fail(j, "a merge must be a pair of tokens");
     if (json_array(j) || json_next(j) <= 0 || json_string(j, left) || json_next(j) <= 0 ||
         json_string(j, right) || json_next(j) != 0)
         return json_fail(j, "a merge must be a pair of tokens");
