@@ -202,7 +202,9 @@ static int open_inputs(struct job *j)
     if (tokenizer_load(&j->tokenizer, s->data_tokenizer, &j->err) ||
         shard_open(&j->data, s->data_prefix, &j->err))
         return fail(j, FAILED);
-    if ((code = open_validation(j)) != GO_ON || (code = check_pair(j, &j->data)) != GO_ON)
+    if ((code = check_pair(j, &j->data)) != GO_ON || (code = open_validation(j)) != GO_ON)
+        return code;
+    if (j->valid.map && (code = check_pair(j, &j->valid)) != GO_ON)
         return code;
     settings_vocab(s, tokenizer_vocab_size(j->tokenizer));
     j->source = (struct snapshot_source){
@@ -337,7 +339,11 @@ static int begin_or_resume(struct job *j)
         j->restored = found > 0;
         if (j->restored)
             j->saved = (int64_t)t->step;
-        else
+        else if (!j->settings.checkpoints_every && run_exists(j->settings.run_out)) {
+            err_set(&j->err, "%s cannot go on: it keeps no snapshots (checkpoints.every is 0)",
+                    j->settings.run_out);
+            return fail(j, USED_WRONGLY);
+        } else
             log_info("%s has no snapshot yet: starting at the beginning", j->settings.run_out);
     }
     if (t->step >= (uint64_t)j->settings.steps) {

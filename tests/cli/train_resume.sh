@@ -180,7 +180,20 @@ says err "train.steps"
 run 2 train --config toy.yam --out new2
 says err "no configuration toy.yam"
 [ ! -e new2 ] || fail "a refused run left a folder"
+run 0 train --config toy.yaml --out none --set checkpoints.every=0
+[ ! -e none/checkpoints ] || fail "checkpoints.every=0 wrote a snapshot"
+run 2 train --config toy.yaml --out none --set checkpoints.every=0 --resume
+says err "none cannot go on: it keeps no snapshots"
+
+# --- a run that blows up: its steps are skipped, then it stops, its snapshots stay good
+run 1 train --config toy.yaml --out wild --set optimizer.lr=10 --set optimizer.min_lr=10 \
+    --set optimizer.weight_decay=10 --set train.skip_limit=3 --set checkpoints.every=2
+says err "loss or gradient was not finite in 3 steps in a row"
+says err "the last snapshot is step-"
+[ "$(grep -c '"skipped": true' wild/metrics.jsonl)" = 3 ] || fail "3 skipped steps expected"
+run 0 mundwerk checkpoints verify wild
+
 if command -v flock >/dev/null; then
     run 1 flock int/run.lock train --out int --resume
-    says err "int"
+    says err "int/run.lock"
 fi
