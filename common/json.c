@@ -220,6 +220,12 @@ static int read_string(struct json *j, struct buf *out)
             return json_fail(j, "unexpected end");
         unsigned char c = (unsigned char)j->text[j->at];
         if (c >= 0x80) {
+            /* Two bytes: what most letters of European languages beyond ASCII have. */
+            if (c >= 0xC2 && c <= 0xDF && j->len - j->at > 1 &&
+                ((unsigned char)j->text[j->at + 1] & 0xC0) == 0x80) {
+                j->at += 2;
+                continue;
+            }
             uint32_t cp;
             size_t len = utf8_decode(j->text + j->at, j->len - j->at, &cp);
             if (!len)
@@ -491,18 +497,38 @@ int json_report(const struct json *j, const char *path, struct err *e)
                    j->error ? j->error : "malformed JSON");
 }
 
+/* Position of the first byte at or after `at` that a string must not hold as it is. */
+static size_t scan_unescaped(const char *s, size_t at, size_t len)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    for (; len - at >= 8; at += 8) {
+        uint64_t w;
+        memcpy(&w, s + at, 8);
+        uint64_t quote = w ^ (ones * '"'), back = w ^ (ones * '\\'), del = w ^ (ones * 0x7F);
+        uint64_t special = ((quote - ones) & ~quote) | ((back - ones) & ~back) |
+                           ((del - ones) & ~del) | ((w - ones * 0x20) & ~w);
+        if (special & high)
+            break;
+    }
+    for (; at < len; at++) {
+        unsigned char c = (unsigned char)s[at];
+        if (c < 0x20 || c == '"' || c == '\\' || c == 0x7F)
+            break;
+    }
+    return at;
+}
+
 void json_put_string(struct buf *b, const char *s, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
     buf_reserve(b, len + 2);
     buf_putc(b, '"');
-    size_t plain = 0;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7F)
-            continue;
+    for (size_t i = 0, plain = 0;; plain = ++i) {
+        i = scan_unescaped(s, i, len);
         buf_add(b, s + plain, i - plain);
-        plain = i + 1;
+        if (i == len)
+            break;
+        unsigned char c = (unsigned char)s[i];
         static const char from[] = "\"\\\b\f\n\r\t";
         static const char to[] = "\"\\bfnrt";
         const char *hit = c ? strchr(from, c) : NULL;
@@ -515,7 +541,6 @@ void json_put_string(struct buf *b, const char *s, size_t len)
             buf_putc(b, hex[c & 15]);
         }
     }
-    buf_add(b, s + plain, len - plain);
     buf_putc(b, '"');
 }
 

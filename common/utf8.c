@@ -138,21 +138,26 @@ bool utf8_is_space(uint32_t cp)
            cp == 0x202F || cp == 0x205F || cp == 0x3000;
 }
 
+/* By its first byte: 1 = white space, 2 = may begin white space of several bytes, 0 = neither. */
+static const unsigned char space_class[256] = {
+    ['\t'] = 1, ['\n'] = 1, ['\v'] = 1, ['\f'] = 1, ['\r'] = 1, [0x1C] = 1, [0x1D] = 1,
+    [0x1E] = 1, [0x1F] = 1, [' '] = 1,  [0xC2] = 2, [0xE1] = 2, [0xE2] = 2, [0xE3] = 2};
+
+/* A byte of a word is any that is not part of white space, valid or not. */
 size_t utf8_count_words(const char *s, size_t len)
 {
     size_t words = 0;
-    bool in_word = false;
-    for (size_t i = 0; i < len;) {
-        uint32_t cp = (unsigned char)s[i];
-        size_t step = 1;
-        if (cp >= 0x80 && (step = utf8_decode(s + i, len - i, &cp)) == 0) {
-            step = 1; /* an invalid byte is part of a word */
-            cp = UTF8_REPLACEMENT;
+    unsigned before = 1; /* the byte before was white space */
+    for (size_t i = 0; i < len; i++) {
+        unsigned class = space_class[(unsigned char)s[i]];
+        if (class == 2) {
+            uint32_t cp;
+            size_t step = utf8_decode(s + i, len - i, &cp);
+            class = step && utf8_is_space(cp);
+            i += class ? step - 1 : 0;
         }
-        bool space = utf8_is_space(cp);
-        words += !space && !in_word;
-        in_word = !space;
-        i += step;
+        words += before & (class ^ 1);
+        before = class;
     }
     return words;
 }

@@ -181,12 +181,20 @@ static enum removal object_select(struct batch *b, const struct object *o,
 
 /* --- paragraphs ---------------------------------------------------------- */
 
+/* Bytes that continue a character are 10xxxxxx; all others begin one. */
 uint64_t text_characters(const char *s, size_t len)
 {
-    uint64_t n = 0;
-    for (size_t i = 0; i < len; i++)
-        n += ((unsigned char)s[i] & 0xC0) != 0x80;
-    return n;
+    uint64_t continuing = 0;
+    size_t i = 0;
+    for (; len - i >= 8; i += 8) {
+        uint64_t w;
+        memcpy(&w, s + i, 8);
+        w = (w >> 7) & ~(w >> 6) & 0x0101010101010101u;
+        continuing += (w * 0x0101010101010101u) >> 56;
+    }
+    for (; i < len; i++)
+        continuing += ((unsigned char)s[i] & 0xC0) == 0x80;
+    return len - continuing;
 }
 
 static void add_paragraph(struct batch *b, const char *s, size_t at, size_t len, uint32_t min_words)

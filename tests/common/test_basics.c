@@ -76,6 +76,51 @@ static void test_words(void **state)
                      2); /* NBSP separates, U+200B does not */
 }
 
+/* Words character by character; bytes that are not UTF-8 belong to words. */
+static size_t count_words_slowly(const char *s, size_t len)
+{
+    size_t words = 0;
+    bool in_word = false;
+    for (size_t i = 0; i < len;) {
+        uint32_t cp;
+        size_t n = utf8_decode(s + i, len - i, &cp);
+        bool space = n && utf8_is_space(cp);
+        words += !space && !in_word;
+        in_word = !space;
+        i += n ? n : 1;
+    }
+    return words;
+}
+
+static void test_words_against_slow(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_init(&r, 9, 0);
+    for (int round = 0; round < 20000; round++) {
+        char s[64];
+        size_t len = 0, wanted = rng_below(&r, 50);
+        while (len < wanted) {
+            uint64_t kind = rng_below(&r, 8);
+            uint32_t cp = kind < 3   ? (uint32_t)rng_below(&r, 0x80)
+                          : kind < 6 ? 0x80 + (uint32_t)rng_below(&r, 0x3000)
+                                     : (uint32_t)rng_below(&r, 0x11000);
+            if (kind == 7)
+                s[len++] = (char)rng_below(&r, 256);
+            else
+                len += utf8_encode(kind == 3 ? 0x2000 + cp % 0x60 : cp, s + len);
+        }
+        assert_int_equal(utf8_count_words(s, len), count_words_slowly(s, len));
+    }
+    /* Each code point between two letters. */
+    for (uint32_t cp = 0; cp < 0x11000; cp++) {
+        char s[8] = "a";
+        size_t n = utf8_encode(cp, s + 1);
+        s[1 + n] = 'b';
+        assert_int_equal(utf8_count_words(s, n + 2), n && utf8_is_space(cp) ? 2 : 1);
+    }
+}
+
 static void test_rng(void **state)
 {
     (void)state;
@@ -219,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_utf8_against_slow),
         cmocka_unit_test(test_words),
+        cmocka_unit_test(test_words_against_slow),
         cmocka_unit_test(test_rng),
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_files),

@@ -163,12 +163,49 @@ static void test_writers(void **state)
     buf_release(&back);
 }
 
+/* Each byte that must be escaped at each distance from the words of eight that are scanned. */
+static void test_strings_at_every_offset(void **state)
+{
+    (void)state;
+    struct buf b = {0}, back = {0};
+    for (int c = 0; c < 128; c++)
+        for (size_t at = 0; at < 20; at++) {
+            char raw[24];
+            struct json j;
+            memset(raw, 'x', sizeof(raw));
+            memcpy(raw + 20, "\xc3\xa4\xc3\xbf", 4);
+            raw[at] = (char)c;
+            buf_clear(&b);
+            json_put_string(&b, raw, sizeof(raw));
+            json_open(&j, b.data, b.len);
+            assert_int_equal(json_string(&j, &back), 0);
+            assert_int_equal(json_end(&j), 0);
+            assert_int_equal(back.len, sizeof(raw));
+            assert_memory_equal(back.data, raw, sizeof(raw));
+            bool plain = c >= 0x20 && c != 0x7F && c != '"' && c != '\\';
+            assert_int_equal(b.len == sizeof(raw) + 2, plain);
+        }
+    buf_release(&b);
+    buf_release(&back);
+    /* Two-byte characters and what only begins like one. */
+    VALID("\"\xc2\x80\xdf\xbf\"");
+    INVALID("\"\xc3\"");
+    INVALID("\"\xc3");
+    INVALID("\"\xc3\xc3\xa4\"");
+    INVALID("\"\xc1\xbf\"");
+    INVALID("\"\xe0\xa4\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grammar),           cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_members),           cmocka_unit_test(test_errors_have_a_place),
-        cmocka_unit_test(test_long_keys_are_cut), cmocka_unit_test(test_writers),
+        cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_members),
+        cmocka_unit_test(test_errors_have_a_place),
+        cmocka_unit_test(test_long_keys_are_cut),
+        cmocka_unit_test(test_writers),
+        cmocka_unit_test(test_strings_at_every_offset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
