@@ -152,11 +152,9 @@ enum fate ratio_judge(struct ratio *r, int worker, const char *text, size_t len,
         return FATE_KEPT;
     struct ratio_worker *w = &r->workers[worker];
     struct err e;
-    w->ids.count = 0;
     w->counted++;
-    if (encoder_encode(w->encoder, text, len, ENCODE_PLAIN, &w->ids, &e))
-        return FATE_UNMEASURED;
-    return (double)w->ids.count > most ? FATE_RATIO : FATE_KEPT;
+    int exceeds = encoder_exceeds(w->encoder, text, len, (size_t)most, &w->ids, &e);
+    return exceeds < 0 ? FATE_UNMEASURED : exceeds ? FATE_RATIO : FATE_KEPT;
 }
 
 uint64_t ratio_counted(const struct ratio *r)

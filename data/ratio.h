@@ -18,8 +18,9 @@
  * of 393 different paragraphs (50 kB) 10 removed that the large one keeps, of 5,590
  * (1 MB) 20, of 84,651 (16 MB) 40.
  *
- * No paragraph has more tokens than bytes. So one with at most 8 bytes a word is kept
- * without counting, which is most of ordinary text.
+ * No text has more tokens than bytes. So a paragraph with at most 8 bytes a word is kept
+ * without counting, which is most of ordinary text, and for others counting ends when
+ * the bytes not yet seen can no longer exceed the limit.
  */
 #ifndef DATA_RATIO_H
 #define DATA_RATIO_H

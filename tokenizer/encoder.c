@@ -289,3 +289,30 @@ int encoder_encode(struct encoder *enc, const char *text, size_t len, unsigned f
         ids_add(ids, TOKEN_EOS);
     return 0;
 }
+
+int encoder_exceeds(struct encoder *enc, const char *text, size_t len, size_t most, struct ids *ids,
+                    struct err *e)
+{
+    struct piece piece;
+    int more;
+    ids->count = 0;
+    if (enc->added_always) {
+        if (encode_added(enc, text, len, false, ids, e))
+            return -1;
+        return ids->count > most;
+    }
+    if (len <= most)
+        return 0;
+    splitter_start(enc->splitter, text, len);
+    while ((more = splitter_next(enc->splitter, &piece, e)) > 0) {
+        size_t end = piece.start + piece.len;
+        if (piece.len > PIECE_BYTES_MAX)
+            return err_set(e, "a piece of %zu bytes is longer than 2^31", piece.len);
+        encode_piece(enc, text + piece.start, piece.len, ids);
+        if (ids->count > most)
+            return 1;
+        if (ids->count + (len - end) <= most)
+            return 0;
+    }
+    return more;
+}

@@ -75,6 +75,11 @@ void encoder_free(struct encoder *enc);
 int encoder_encode(struct encoder *enc, const char *text, size_t len, unsigned flags,
                    struct ids *ids, struct err *e);
 
+/* Whether text, encoded ENCODE_PLAIN, has more than `most` tokens: 1, 0, or -1. Stops as soon as
+ * that is certain, since no rest of a text has more tokens than bytes. ids is scratch. */
+int encoder_exceeds(struct encoder *enc, const char *text, size_t len, size_t most, struct ids *ids,
+                    struct err *e);
+
 /* Appends the bytes of ids to out. skip_special leaves out special tokens. An id outside
  * the vocabulary is an error. */
 int tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, size_t count,

@@ -103,6 +103,27 @@ static void judge_examples(struct ratio *r)
     }
 }
 
+/* Stopping early decides as counting to the end does. */
+static void compare_with_counting(struct ratio *r, const struct batch *b)
+{
+    struct encoder *enc = encoder_new(r->tokenizer);
+    struct ids ids = {0}, scratch = {0};
+    struct err e;
+    for (size_t i = 0; i < b->paragraph_count && i < 500; i++) {
+        const char *s = b->text.data + b->paragraphs[i].at;
+        size_t len = b->paragraphs[i].len;
+        ids.count = 0;
+        assert_works(encoder_encode(enc, s, len, ENCODE_PLAIN, &ids, &e), e);
+        for (size_t most = ids.count > 2 ? ids.count - 2 : 0; most < ids.count + 3; most++)
+            assert_int_equal(encoder_exceeds(enc, s, len, most, &scratch, &e), ids.count > most);
+        assert_int_equal(encoder_exceeds(enc, s, len, 0, &scratch, &e), ids.count > 0);
+        assert_int_equal(encoder_exceeds(enc, s, len, len, &scratch, &e), 0);
+    }
+    ids_release(&ids);
+    ids_release(&scratch);
+    encoder_free(enc);
+}
+
 static void bootstrap_on(struct batch *b, struct ledger_ratio *facts)
 {
     struct ratio r;
@@ -114,6 +135,7 @@ static void bootstrap_on(struct batch *b, struct ledger_ratio *facts)
     memset(facts, 0, sizeof(*facts));
     assert_works(ratio_init(&r, &o, &text, facts, &e), e);
     judge_examples(&r);
+    compare_with_counting(&r, b);
     assert_string_equal(facts->tokenizer, "bootstrap");
     assert_string_equal(facts->pattern, "gpt2");
     ratio_release(&r);
