@@ -10,6 +10,7 @@
 #include "common/threads.h"
 #include "model/layers.h"
 #include "model/model.h"
+#include "train/optimizer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -291,6 +292,7 @@ static void skip_to_training(struct bench *b)
 /* One step of training on the next batch, its loss and gradient norm compared. */
 static void check_step(struct bench *b, int64_t t, float *moments)
 {
+    const struct adamw adamw = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
     size_t size = b->m.params_size;
     double lr = next_f64(&b->g);
     next_ids(&b->g, b->tokens);
@@ -298,19 +300,12 @@ static void check_step(struct bench *b, int64_t t, float *moments)
     double want_loss = next_f64(&b->g), want_norm = next_f64(&b->g);
     memset(b->grads, 0, size * sizeof(float));
     double loss = run_step(b, b->grads, NULL);
-    double norm = sqrt(sum_squares(b->grads, (int64_t)size));
+    double norm = grad_norm(b->grads, size);
     if (fabs(loss - want_loss) > 2e-6 * want_loss || fabs(norm - want_norm) > 1e-5 * want_norm)
         fail_msg("step %d: loss %.8f instead of %.8f, gradient norm %.8f instead of %.8f", (int)t,
                  loss, want_loss, norm, want_norm);
-    struct adamw_constants k = {.lr = (float)lr,
-                                .beta1 = 0.9f,
-                                .beta2 = 0.95f,
-                                .eps = 1e-8f,
-                                .weight_decay = 0.1f,
-                                .c1 = (float)(1 - pow(0.9, (double)t)),
-                                .c2 = (float)(1 - pow(0.95, (double)t)),
-                                .grad_scale = norm > b->g.clip ? (float)(b->g.clip / norm) : 1};
-    adamw_run(b->m.params, b->grads, moments, moments + size, (int64_t)size, &k);
+    adamw_step(&adamw, b->m.params, b->grads, moments, moments + size, size, (uint64_t)t, lr,
+               norm > b->g.clip ? b->g.clip / norm : 1);
     workspace_params_changed(b->w);
 }
 
