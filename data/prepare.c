@@ -22,6 +22,7 @@
 #define FILES_OPEN_MAX  64 /* small files at once */
 #define SMALL_FILE      ((uint64_t)1 << 20)
 #define IN_FLIGHT_BYTES ((uint64_t)16 << 20) /* of input a thread, read and not yet deduplicated */
+#define FINISH_BATCHES  8                    /* a thread and round */
 #define NAMED_LINES     5                    /* of each kind of bad line */
 
 /* A batch on its way, and what became of it. */
@@ -70,12 +71,14 @@ struct prepare {
     struct slot *slots[FILES_OPEN_MAX]; /* canonical order */
     size_t slot_count;
     struct job *pool;
+    size_t pool_count;
     uint64_t in_flight; /* bytes */
     struct hash_set documents, paragraphs;
     struct ratio ratio;
     bool measuring; /* the ratio's tokenizer is ready; until then jobs wait in held */
     uint64_t held_bytes;
     struct job_list held, to_dedup, to_finish;
+    size_t finishing; /* the first of to_finish are done in this round */
     struct output output;
     size_t packed, to_write; /* full blocks of the output */
     struct worker *workers;
@@ -96,11 +99,29 @@ static struct job *job_new(struct prepare *p)
     if (!j)
         return mem_zalloc(1, sizeof(*j));
     p->pool = j->next;
+    p->pool_count--;
     return j;
+}
+
+static void job_free(struct job *j)
+{
+    batch_release(&j->batch);
+    buf_release(&j->out);
+    free(j);
+}
+
+/* Batches that are finished in a round, at most, and jobs that are kept for reuse. */
+static size_t round_batches(void)
+{
+    return FINISH_BATCHES * (size_t)threads_count();
 }
 
 static void job_recycle(struct prepare *p, struct job *j)
 {
+    if (p->pool_count >= round_batches()) {
+        job_free(j);
+        return;
+    }
     struct buf out = j->out;
     struct batch batch = j->batch;
     batch_clear(&batch);
@@ -110,13 +131,7 @@ static void job_recycle(struct prepare *p, struct job *j)
     j->out.len = 0;
     j->next = p->pool;
     p->pool = j;
-}
-
-static void job_free(struct job *j)
-{
-    batch_release(&j->batch);
-    buf_release(&j->out);
-    free(j);
+    p->pool_count++;
 }
 
 static void list_add(struct job_list *l, struct job *j)
@@ -458,6 +473,8 @@ static void plan_reading(struct prepare *p)
     uint64_t limit = IN_FLIGHT_BYTES * (uint64_t)threads_count();
     uint64_t planned = p->in_flight;
     int large = 0;
+    if (p->to_finish.count > 2 * round_batches())
+        return;
     for (size_t i = 0; i < FILES_OPEN_MAX; i++) {
         if (i == p->slot_count && p->next_file == p->files.count)
             return;
@@ -485,7 +502,8 @@ static void plan_round(struct prepare *p)
     if (p->to_write)
         add_task(p, TASK_WRITE, NULL);
     plan_reading(p);
-    for (size_t i = 0; i < p->to_finish.count; i++)
+    p->finishing = p->to_finish.count < round_batches() ? p->to_finish.count : round_batches();
+    for (size_t i = 0; i < p->finishing; i++)
         add_task(p, TASK_FINISH, p->to_finish.v[i]);
     for (size_t i = 0; i < p->slot_count; i++)
         for (struct job *j = p->slots[i]->head; j; j = j->next)
@@ -518,7 +536,7 @@ static void take_back_jobs(struct prepare *p, struct slot *s)
 static void retire_finished(struct prepare *p)
 {
     struct ledger *l = p->ledger;
-    for (size_t i = 0; i < p->to_finish.count; i++) {
+    for (size_t i = 0; i < p->finishing; i++) {
         struct job *j = p->to_finish.v[i];
         struct ledger_counts *file = &l->files[j->batch.file].counts;
         output_add(&p->output, j->out.data, j->out.len);
@@ -533,7 +551,11 @@ static void retire_finished(struct prepare *p)
             l->paragraphs[f] += j->fates[f];
         job_recycle(p, j);
     }
-    p->to_finish.count = 0;
+    p->to_finish.count -= p->finishing;
+    if (!p->to_finish.count)
+        return;
+    memmove(p->to_finish.v, p->to_finish.v + p->finishing,
+            p->to_finish.count * sizeof(struct job *));
 }
 
 /* The parsed jobs that are next in canonical order. */

@@ -3,9 +3,14 @@
  */
 #include "data/source.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define READ_BYTES ((size_t)1 << 18)
+
+/* A file that expands so much is a bomb (zlib's best is 1,029 to 1, zstd's 32,500), no text. */
+#define BOMB_RATIO 2000
+#define BOMB_BYTES ((uint64_t)256 << 20)
 
 void source_init(struct source *s, const char *path, size_t file, size_t max_line_bytes)
 {
@@ -49,6 +54,12 @@ static void source_fill(struct source *s, struct buf *b)
     }
     b->len += (size_t)n;
     b->data[b->len] = 0;
+    s->bytes_out += (uint64_t)n;
+    if (s->bytes_out > BOMB_BYTES && s->bytes_out / BOMB_RATIO > s->reader.bytes_in) {
+        err_set(&e, "%s: byte %" PRIu64 " expands more than %d-fold, which no text does", s->path,
+                s->reader.bytes_in, BOMB_RATIO);
+        source_end(s, &e);
+    }
 }
 
 static bool name_says_json(const char *path)

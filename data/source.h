@@ -32,8 +32,9 @@ struct source {
     bool at_end; /* of the data; `error` says whether it ended badly */
     bool done;   /* the last batch was given out */
     bool had_bom;
-    uint64_t skipping; /* bytes of an overlong record passed so far; 0 = none */
-    char *error;       /* owned */
+    uint64_t bytes_out; /* decompressed so far */
+    uint64_t skipping;  /* bytes of an overlong record passed so far; 0 = none */
+    char *error;        /* owned */
 };
 
 void source_init(struct source *s, const char *path, size_t file, size_t max_line_bytes);

@@ -74,6 +74,18 @@ run 0 mundwerk data prepare --in rp --out left
 run 1 mundwerk data prepare --in left --out left --force
 says err "lies in the output folder"
 
+# A full disk (here: a limit on the size of files) leaves what was there as it was.
+awk 'BEGIN { srand(3); for (i = 0; i < 4000; i++) printf "{\"text\":\"%d %d %d %d\"}\n", rand() * 1e9, rand() * 1e9, rand() * 1e9, rand() * 1e9 }' >numbers.jsonl
+cp clean/ledger.json before.json
+(
+    trap '' XFSZ
+    ulimit -f 8
+    run 1 mundwerk data prepare --in numbers.jsonl --out clean --force
+    says err "cannot write"
+) || exit 1
+same clean/ledger.json before.json
+[ ! -e clean.tmp ] || fail "a full disk left something"
+
 # --- bad input is counted and named ------------------------------------------
 
 mkdir bad

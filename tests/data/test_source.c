@@ -151,6 +151,14 @@ static void test_bomb(void **state)
     struct seen s = read_all(write_file("bomb", packed.data, packed.len), 1 << 20);
     assert_true(s.removed == 1 && s.removal == REMOVAL_TOO_LONG);
     assert_int_equal(s.removed_bytes, 8 * len);
+    assert_null(s.error);
+    seen_release(&s);
+    /* 400 MiB in 13 kB: given up. */
+    for (int i = 8; i < 50; i++)
+        stream_zstd_frame(&packed, zeros.data, len);
+    s = read_all(write_file("bomb", packed.data, packed.len), 1 << 20);
+    assert_non_null(strstr(s.error, "expands more than 2000-fold"));
+    assert_true(s.removed == 1 && s.removed_bytes < 45 * len);
     seen_release(&s);
     buf_release(&zeros);
     buf_release(&packed);
