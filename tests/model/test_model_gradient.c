@@ -2,6 +2,7 @@
  * The backward pass against differences of the forward pass, dropout, gradients
  * that accumulate, and the same bits for any number of threads.
  */
+#include "common/cpu.h"
 #include "common/threads.h"
 #include "model/layers.h"
 #include "model/model.h"
@@ -267,27 +268,36 @@ static void test_new_lora_is_neutral(void **state)
     assert_int_equal(lora_init(&b.lora, &shape, 4, 8, 1, 9, &e), -1);
 }
 
+static void check_threads(enum kernel_precision precision)
+{
+    struct bench one, other;
+    threads_init(1);
+    bench_open(&one, precision, true, 0.2);
+    gradients(&one, true, true);
+    for (int threads = 2; threads <= 3; threads++) {
+        threads_init(threads);
+        bench_open(&other, precision, true, 0.2);
+        gradients(&other, true, true);
+        assert_memory_equal(one.losses, other.losses, sizeof(one.losses));
+        assert_memory_equal(one.grads, other.grads, one.m.params_size * sizeof(float));
+        assert_memory_equal(one.lora_grads, other.lora_grads, one.lora.param_count * sizeof(float));
+        bench_close(&other);
+    }
+    bench_close(&one);
+    threads_init(2);
+}
+
 static void test_threads_same_bits(void **state)
 {
     (void)state;
-    for (int precision = KERNEL_FP32; precision <= KERNEL_BF16; precision++) {
-        struct bench one, other;
-        threads_init(1);
-        bench_open(&one, (enum kernel_precision)precision, true, 0.2);
-        gradients(&one, true, true);
-        for (int threads = 2; threads <= 3; threads++) {
-            threads_init(threads);
-            bench_open(&other, (enum kernel_precision)precision, true, 0.2);
-            gradients(&other, true, true);
-            assert_memory_equal(one.losses, other.losses, sizeof(one.losses));
-            assert_memory_equal(one.grads, other.grads, one.m.params_size * sizeof(float));
-            assert_memory_equal(one.lora_grads, other.lora_grads,
-                                one.lora.param_count * sizeof(float));
-            bench_close(&other);
-        }
-        bench_close(&one);
+    enum cpu_level best = cpu_level();
+    for (int level = CPU_C; level <= (int)best; level++) {
+        if (cpu_level_force((enum cpu_level)level) != (enum cpu_level)level)
+            continue;
+        check_threads(KERNEL_FP32);
+        check_threads(KERNEL_BF16);
     }
-    threads_init(2);
+    cpu_level_force(best);
 }
 
 int main(void)
