@@ -50,7 +50,7 @@ TESTS   := $(wildcard tests/common/test_*.c tests/data/test_*.c tests/tokenizer/
 TEST_BINS := $(TESTS:%.c=$B/%)
 LINKS   := data tokenizer train checkpoints eval generate
 
-.PHONY: all test unit unit-build cli check peers lint format clean help
+.PHONY: all test unit unit-build cli check peers fault fuzz fuzz-run lint format clean help
 .SECONDARY:
 all: bin/mundwerk
 
@@ -101,6 +101,19 @@ $B/tests/fault/victim: $B/tests/fault/victim.o $(OBJECTS)
 
 fault: $B/tests/fault/victim
 	@VICTIM=$(CURDIR)/$B/tests/fault/victim sh tests/run-fault.sh $(T)
+
+# The whole program once more by clang, with coverage for libFuzzer in every object.
+FUZZ_BINS := $(patsubst %.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
+$B/tests/fuzz/%: $B/tests/fuzz/%.o $(OBJECTS)
+	$(Q)$(CC) -fsanitize=fuzzer -o $@ $^ $(ALL_LDFLAGS) $(LIBS)
+
+fuzz-run: $(if $(T),$(foreach t,$(FUZZ_BINS),$(if $(findstring $(T),$t),$t)),$(FUZZ_BINS))
+	@sh tests/run-fuzz.sh $^
+
+fuzz:
+	@echo '#include <omp.h>' | clang -fopenmp -fsanitize=fuzzer,address -xc -c -o /dev/null - 2>/dev/null || \
+	    { echo "fuzz: clang with libFuzzer and OpenMP is absent; scripts/setup fuzz installs it"; exit 1; }
+	@$(MAKE) --no-print-directory fuzz-run CC=clang SAN=fuzzer-no-link,address,undefined
 
 lint:
 	@sh tests/lint.sh
