@@ -14,6 +14,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -79,33 +80,71 @@ const char *pattern_name(const char *regex)
     return "custom";
 }
 
-int pattern_compile(struct pattern **p, const char *regex, struct err *e)
+/* Offset of an interval with a plus behind it ("{1,3}+"), or -1. Oniguruma reads the plus as
+ * "again and again", PCRE2 as "without stepping back": the same file would give other ids. */
+static long find_possessive_interval(const char *regex)
+{
+    bool in_class = false;
+    for (const char *s = regex; *s; s++) {
+        if (*s == '\\' && s[1]) {
+            /* \p{L}+ is no interval: step over the name in braces. */
+            s++;
+            if (strchr("pPxkgN", *s) && s[1] == '{' && strchr(s, '}'))
+                s = strchr(s, '}');
+        } else if (in_class || *s == '[') {
+            in_class = *s != ']';
+        } else if (*s == '{' && s[1] >= '0' && s[1] <= '9') {
+            size_t n = strspn(s + 1, "0123456789,");
+            if (s[1 + n] == '}' && s[2 + n] == '+')
+                return s - regex;
+        }
+    }
+    return -1;
+}
+
+static pcre2_code *compile(const char *regex, struct err *e)
 {
     int code;
     PCRE2_SIZE at;
-    pcre2_code *compiled;
-    *p = mem_zalloc(1, sizeof(**p));
-    if (!*regex)
-        return 0;
+    PCRE2_UCHAR why[160];
     if (strlen(regex) > REGEX_BYTES_MAX) {
-        pattern_free(*p);
-        *p = NULL;
-        return err_set(e, "the pattern has %zu bytes, more than %d", strlen(regex),
-                       REGEX_BYTES_MAX);
+        err_set(e, "the pattern has %zu bytes, more than %d", strlen(regex), REGEX_BYTES_MAX);
+        return NULL;
     }
-    /* \C would match single bytes and end a piece inside a character. */
-    compiled = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+    long interval = find_possessive_interval(regex);
+    if (interval >= 0) {
+        err_set(e,
+                "the pattern has an interval with a plus behind it at byte %ld, which regular "
+                "expression engines read in different ways; leave the plus out",
+                interval);
+        return NULL;
+    }
+    /* As Oniguruma: ^ and $ at each line, a line ends with LF. \C would match single bytes and
+     * end a piece inside a character. */
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    MW_ASSERT(context);
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_code *compiled = pcre2_compile(
+        (PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
+        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
+    pcre2_compile_context_free(context);
     if (!compiled) {
-        PCRE2_UCHAR why[160];
         pcre2_get_error_message(code, why, sizeof(why));
-        pattern_free(*p);
-        *p = NULL;
-        return err_set(e, "the pattern is not understood at byte %zu: %s", (size_t)at,
-                       (const char *)why);
+        err_set(e, "the pattern is not understood at byte %zu: %s", (size_t)at, (const char *)why);
     }
+    return compiled;
+}
+
+int pattern_compile(struct pattern **p, const char *regex, struct err *e)
+{
+    pcre2_code *compiled = NULL;
+    *p = NULL;
+    if (*regex && !(compiled = compile(regex, e)))
+        return -1;
     /* Where there is no JIT the interpreter does the same, a few times slower. */
-    pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);
+    if (compiled)
+        pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);
+    *p = mem_zalloc(1, sizeof(**p));
     (*p)->code = compiled;
     return 0;
 }

@@ -40,8 +40,9 @@ const char *pattern_regex(const char *name);
 /* The name of an expression; "custom" if it has none. */
 const char *pattern_name(const char *regex);
 
-/* Compiles an expression (Oniguruma's and PCRE2's common syntax). "" never matches: the
- * whole text is one piece. The error names the byte of the expression. */
+/* Compiles an expression: what Oniguruma (Ruby syntax, as Hugging Face uses it) and PCRE2 read
+ * alike; "{1,3}+", which they do not, is refused. "" never matches: the whole text is one
+ * piece. The error names the byte of the expression. */
 int pattern_compile(struct pattern **p, const char *regex, struct err *e);
 void pattern_free(struct pattern *p);
 

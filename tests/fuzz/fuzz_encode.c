@@ -2,6 +2,7 @@
 #include "tokenizer/bpe_train.h"
 
 #include "common/log.h"
+#include "common/threads.h"
 
 #include <string.h>
 
@@ -18,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf back = {0};
     struct err e;
     log_quiet(true);
+    threads_init(1); /* starting threads would cost more than the work */
     MW_ASSERT(bpe_trainer_new(&trainer, &o, &e) == 0);
     MW_ASSERT(bpe_trainer_feed(trainer, text, size, &e) == 0);
     MW_ASSERT(bpe_trainer_train(trainer, &t, &e) == 0);

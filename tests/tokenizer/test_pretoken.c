@@ -108,6 +108,11 @@ static void test_custom_patterns(void **state)
     pieces_are("(?=ö)", "aöö", 5, "a|ö|ö");
     pieces_are("", "a b\xFF", 4, "a b|\xFF");
     pieces_are("z", "abc", 3, "abc");
+    /* As Oniguruma: $ and ^ at every line, the dot does not match a line feed. */
+    pieces_are("a$", "aa\na\n", 5, "a|a|\n|a|\n");
+    pieces_are("^a", "aa\naa", 5, "a|a\n|a|a");
+    pieces_are(".+", "ab\r\ncd", 6, "ab\r|\n|cd");
+    pieces_are("[{1}+]|\\{1,2}+|\\p{L}+|(x{2})+", "ab{1}", 5, "ab|{|1|}");
 }
 
 static void test_bad_patterns(void **state)
@@ -120,6 +125,8 @@ static void test_bad_patterns(void **state)
     assert_says(&e, "the pattern is not understood at byte 3: missing closing parenthesis");
     assert_int_equal(pattern_compile(&p, "\\C", &e), -1);
     assert_says(&e, "the pattern is not understood");
+    assert_int_equal(pattern_compile(&p, "\\p{N}{1,3}+|a", &e), -1);
+    assert_says(&e, "the pattern has an interval with a plus behind it at byte 5");
     assert_null(pattern_regex("klingon"));
     assert_string_equal(pattern_name("klingon"), "custom");
     assert_string_equal(pattern_name(pattern_regex("german")), "german");
