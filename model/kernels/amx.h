@@ -76,19 +76,22 @@ INLINE void pack_tile(uint16_t *tile, const float *src, int64_t ld, bool k_near,
 INLINE void pack_panels(uint16_t *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                         int64_t depth, const bool k_rows, const float scale)
 {
-    const int64_t padded = (depth + 31) / 32 * 32;
-    for (int64_t k = 0; k < depth; k += 32) {
-        for (int64_t i = 0; i < (width + SIDE - 1) / SIDE * SIDE; i += 16) {
-            uint16_t *tile = panels + i / SIDE * SIDE * padded + k * SIDE + i % SIDE / 16 * TILE;
-            const float *from = src + (k_near ? i * ld + k : k * ld + i);
-            pack_tile(tile, from, ld, k_near, width - i, depth - k, k_rows, scale);
-        }
-    }
+    const int64_t padded = (depth + 31) / 32 * 32, wide = (width + SIDE - 1) / SIDE * SIDE;
+    /* In the order in which src lies. */
+    const int64_t i_block = k_near ? SIDE : wide, k_block = k_near ? padded : 32;
+    for (int64_t k0 = 0; k0 < padded; k0 += k_block)
+        for (int64_t i0 = 0; i0 < wide; i0 += i_block)
+            for (int64_t k = k0; k < k0 + k_block; k += 32)
+                for (int64_t i = i0; i < i0 + i_block; i += 16)
+                    pack_tile(panels + i / SIDE * SIDE * padded + k * SIDE + i % SIDE / 16 * TILE,
+                              src + (k_near ? i * ld + k : k * ld + i), ld, k_near, width - i,
+                              depth - k, k_rows, scale);
 }
 
-/* c (32, 32) = or += a panel times b panel. */
+/* c (32, 32) = or += a panel times b panel. cold: fetch the lines of c while there is time,
+ * before they are stored to. */
 INLINE void panel_product(const uint16_t *a, const uint16_t *b, int64_t depth, float *c,
-                          int64_t ldc, bool add)
+                          int64_t ldc, bool add, const bool cold)
 {
     const float *from = add ? c : zeros;
     const int64_t row = add ? ldc * 4 : 64, right = add ? 16 : 0, down = add ? 16 * ldc : 0;
@@ -96,7 +99,15 @@ INLINE void panel_product(const uint16_t *a, const uint16_t *b, int64_t depth, f
     _tile_loadd(1, from + right, row);
     _tile_loadd(2, from + down, row);
     _tile_loadd(3, from + down + right, row);
+    const char *line = (const char *)c;
     for (int64_t k = 0; k < depth; k += 32, a += 2 * TILE, b += 2 * TILE) {
+        if (cold && k < 16 * 32) {
+            __builtin_prefetch(line, 1);
+            __builtin_prefetch(line + 64, 1);
+            __builtin_prefetch(line + ldc * 4, 1);
+            __builtin_prefetch(line + ldc * 4 + 64, 1);
+            line += ldc * 8;
+        }
         _tile_loadd(4, a, 64);
         _tile_loadd(6, b, 64);
         _tile_dpbf16ps(0, 4, 6);

@@ -141,11 +141,11 @@ static void forward_group(const struct forward_block *f, int64_t i, int64_t t, i
     int64_t seen = up_32(at_most(keys, t + 32 - s0)), padded = up_32(keys);
     float *ot = f->ot + i * width;
     for (int64_t s = 0; s < seen; s += 32)
-        panel_product(f->k + s * width, f->q + i * width, width, f->st + s * 32, 32, false);
+        panel_product(f->k + s * width, f->q + i * width, width, f->st + s * 32, 32, false, false);
     mask_group(f->st, seen, t, s0); /* with them what only fills the last panel */
     softmax_group(f->st, seen, f->pt, f->max + i, f->sum + i, ot, width);
     for (int64_t d = 0; d < width; d += 32)
-        panel_product(f->v + d * padded, f->pt, seen, ot + d * 32, 32, true);
+        panel_product(f->v + d * padded, f->pt, seen, ot + d * 32, 32, true, false);
 }
 
 static void forward(const struct attention_job *job, int64_t b, int64_t h, int64_t t0,
@@ -287,8 +287,10 @@ static void tile_head(struct tile *t, const struct attention_job *job, int64_t b
     tile_pack_queries(t, job, b, h);
     for (int64_t i = 0; i < queries; i += 32) {
         for (int64_t j = 0; j < t->keys && t->s0 + j < t->t0 + i + 32; j += 32) {
-            panel_product(t->keys_d + j * width, t->q_d + i * width, width, t->st, 32, false);
-            panel_product(t->values_d + j * width, t->dout_d + i * width, width, t->dst, 32, false);
+            panel_product(t->keys_d + j * width, t->q_d + i * width, width, t->st, 32, false,
+                          false);
+            panel_product(t->values_d + j * width, t->dout_d + i * width, width, t->dst, 32, false,
+                          false);
             if (t->s0 + j + 31 > t->t0 + i)
                 tile_scores(t, i, j, true);
             else
@@ -300,8 +302,8 @@ static void tile_head(struct tile *t, const struct attention_job *job, int64_t b
         for (int64_t d = 0; d < width && first < queries; d += 32) {
             const int64_t a = j * BACKWARD_NQ + first * 32, c = d * queries + first * 32;
             float *dv = t->dv + j * width + d, *dk = t->dk + j * width + d;
-            panel_product(t->p + a, t->d_dout + c, queries - first, dv, width, true);
-            panel_product(t->ds + a, t->d_q + c, queries - first, dk, width, true);
+            panel_product(t->p + a, t->d_dout + c, queries - first, dv, width, true, false);
+            panel_product(t->ds + a, t->d_q + c, queries - first, dk, width, true, false);
         }
     }
     for (int i = 0; i < 32; i++)
@@ -313,7 +315,7 @@ static void tile_head(struct tile *t, const struct attention_job *job, int64_t b
             continue;
         for (int64_t d = 0; d < width; d += 32)
             panel_product(t->d_keys + d * padded, t->ds_keys + i * BACKWARD_NK, seen, dqt + d * 32,
-                          32, false);
+                          32, false, false);
         unpack_group(job->dq + ((b * job->s.T + t->t0 + i) * job->s.H + h) * D, job->s.H * D, dqt,
                      at_most(t->n - i, 32), D, scale, true);
     }

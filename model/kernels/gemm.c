@@ -95,7 +95,8 @@ static void multiply_part(const struct job *j, const struct part *p)
     bool add = j->accumulate || p->k0 > 0;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < across * down; task++) {
-        int64_t m = task / across * rows, n = task % across * cols;
+        /* Neighbouring tasks share columns: they stay in the second-level cache. */
+        int64_t m = task % down * rows, n = task / down * cols;
         e->block((const char *)j->scratch->a + (size_t)(m * p->padded) * e->element_bytes,
                  (const char *)j->scratch->b + (size_t)(n * p->padded) * e->element_bytes,
                  p->padded, j->c + (p->m0 + m) * j->ldc + p->n0 + n, j->ldc,

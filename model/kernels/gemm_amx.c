@@ -35,7 +35,7 @@ static void product_edge(const uint16_t *a, const uint16_t *b, int64_t depth, fl
     float full[SIDE * SIDE] __attribute__((aligned(64)));
     for (int64_t i = 0; i < rows && add; i++)
         memcpy(full + i * SIDE, c + i * ldc, (size_t)cols * sizeof(float));
-    panel_product(a, b, depth, full, SIDE, add);
+    panel_product(a, b, depth, full, SIDE, add, false);
     for (int64_t i = 0; i < rows; i++)
         memcpy(c + i * ldc, full + i * SIDE, (size_t)cols * sizeof(float));
 }
@@ -50,7 +50,7 @@ static void block(const void *a, const void *b, int64_t depth, float *c, int64_t
             const uint16_t *ap = (const uint16_t *)a + i * depth;
             float *cp = c + i * ldc + j;
             if (i + SIDE <= rows && j + SIDE <= cols)
-                panel_product(ap, bp, depth, cp, ldc, add);
+                panel_product(ap, bp, depth, cp, ldc, add, true);
             else
                 product_edge(ap, bp, depth, cp, ldc, rows - i < SIDE ? rows - i : SIDE,
                              cols - j < SIDE ? cols - j : SIDE, add);

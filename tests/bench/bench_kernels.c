@@ -2,7 +2,8 @@
  * Speed of the kernels at every CPU level of this machine, on gaussian data (zeros flatter the
  * AMX unit by a sixth), each against the peak measured just before.
  *
- *     make bench-kernels BENCH_ARGS="avx2 gemm"     one level, one part: gemm, attention, rows
+ *     make bench-kernels BENCH_ARGS="avx2 gemm 120m"  one level, one part (gemm, attention,
+ *                                                   rows), products of that name
  */
 #include "common/cpu.h"
 #include "common/mem.h"
@@ -16,6 +17,7 @@
 #include <string.h>
 
 static const double SECONDS = 0.05; /* of each measurement */
+static const char *only_shape = ""; /* products whose name holds this */
 
 static void *must(void *p, const struct err *e)
 {
@@ -85,6 +87,8 @@ static void bench_gemm(enum kernel_precision precision)
            precision == KERNEL_BF16 ? "bf16" : "fp32", peak / 1e9);
     printf("  %-18s %6s %6s %6s   y = x Wt     dx = dy W    dW = dyt x\n", "", "rows", "in", "out");
     for (size_t i = 0; i < sizeof(linear) / sizeof(linear[0]); i++) {
+        if (!strstr(linear[i].name, only_shape))
+            continue;
         int64_t M = linear[i].rows, K = linear[i].in, N = linear[i].out;
         float *x = gaussian(M * K), *w = gaussian(N * K), *y = gaussian(M * N);
         struct product p[] = {{M, N, K, GEMM_NT, precision, x, w, y},
@@ -266,6 +270,7 @@ int main(int argc, char **argv)
 {
     struct err e;
     const char *only = argc > 2 ? argv[2] : "";
+    only_shape = argc > 3 ? argv[3] : "";
     threads_init(0);
     for (int level = CPU_C; level <= CPU_AMX; level++) {
         if (argc > 1 && strcmp(argv[1], cpu_level_name((enum cpu_level)level)) != 0)
