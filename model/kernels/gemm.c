@@ -14,7 +14,7 @@
 enum {
     FEW_ROWS = 8,      /* up to so many rows packing B costs more than it gives */
     FEW_COLUMNS = 256, /* columns of a task then */
-    PACK_PANELS = 8    /* packed by one call */
+    PACK_PANELS = 8    /* packed by one call, at most */
 };
 
 struct job {
@@ -46,10 +46,17 @@ static int64_t round_up(int64_t x, int64_t step)
     return (x + step - 1) / step * step;
 }
 
+/* Rows or columns to pack by one call, so that every thread gets some. */
+static int64_t pack_step(const struct job *j, int64_t width, int panel)
+{
+    int64_t panels = (width + panel - 1) / panel, share = panels / (2 * j->threads);
+    return panel * (share < 1 ? 1 : at_most(share, PACK_PANELS));
+}
+
 static void pack_b_part(const struct job *j, const struct part *p)
 {
     const struct gemm_engine *e = j->engine;
-    const int64_t step = e->nr * PACK_PANELS;
+    const int64_t step = pack_step(j, p->ns, e->nr);
 #pragma omp for schedule(static) nowait
     for (int64_t n = 0; n < p->ns; n += step)
         e->pack_b((char *)j->scratch->b + (size_t)(n * p->padded) * e->element_bytes,
@@ -60,7 +67,7 @@ static void pack_b_part(const struct job *j, const struct part *p)
 static void pack_a_part(const struct job *j, const struct part *p)
 {
     const struct gemm_engine *e = j->engine;
-    const int64_t step = e->mr * PACK_PANELS;
+    const int64_t step = pack_step(j, p->ms, e->mr);
 #pragma omp for schedule(static)
     for (int64_t m = 0; m < p->ms; m += step)
         e->pack_a((char *)j->scratch->a + (size_t)(m * p->padded) * e->element_bytes,

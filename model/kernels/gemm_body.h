@@ -222,7 +222,9 @@ INLINE void few_dots(const struct gemm_few_args *g, int64_t m, int64_t n, const 
             a[i] = few_load(g->a + (m + i) * g->a_row + k, g->K - k, round);
 #pragma GCC unroll 8
         for (int j = 0; j < ns; j++) {
-            vf b = few_load(g->b + (n + j) * g->ldb + k, g->K - k, round);
+            const float *bk = g->b + (n + j) * g->ldb + k;
+            vf b = few_load(bk, g->K - k, round);
+            __builtin_prefetch(bk + 256);
 #pragma GCC unroll 4
             for (int i = 0; i < ms; i++)
                 sum[i][j] = vf_fma(a[i], b, sum[i][j]);
@@ -251,28 +253,32 @@ INLINE void few_near(const struct gemm_few_args *g, const bool round)
             few_dots(g, m, n, 1, 1, round);
 }
 
-/* ms rows of C, vectors along n: each row of B passes once. */
+/* ms rows and nv vectors of columns of C: each row of B passes once. */
 INLINE void few_sums(const struct gemm_few_args *g, int64_t m, int64_t n, const int ms,
-                     const bool round)
+                     const int nv, const bool round)
 {
     int64_t left = g->N - n;
-    vf sum[4][2];
+    vf sum[4][8];
     for (int i = 0; i < ms; i++)
-        sum[i][0] = sum[i][1] = (vf){0};
+        for (int j = 0; j < nv; j++)
+            sum[i][j] = (vf){0};
     for (int64_t k = 0; k < g->K; k++) {
         const float *bk = g->b + k * g->ldb + n;
-        vf b0 = few_load(bk, left, round);
-        vf b1 = left > LANES ? few_load(bk + LANES, left - LANES, round) : (vf){0};
+        vf b[8];
+#pragma GCC unroll 8
+        for (int j = 0; j < nv; j++)
+            b[j] = few_load(bk + j * LANES, left - j * LANES, round);
 #pragma GCC unroll 4
         for (int i = 0; i < ms; i++) {
             vf a = vf_set(g->a[(m + i) * g->a_row + k * g->a_col]);
             a = round ? vf_round_bf16(a) : a;
-            sum[i][0] = vf_fma(a, b0, sum[i][0]);
-            sum[i][1] = vf_fma(a, b1, sum[i][1]);
+#pragma GCC unroll 8
+            for (int j = 0; j < nv; j++)
+                sum[i][j] = vf_fma(a, b[j], sum[i][j]);
         }
     }
     for (int i = 0; i < ms; i++)
-        for (int j = 0; j < 2 && left > j * LANES; j++) {
+        for (int j = 0; j < nv; j++) {
             float *c = g->c + (m + i) * g->ldc + n + j * LANES;
             int64_t count = left - j * LANES < LANES ? left - j * LANES : LANES;
             vf_store_n(c, g->add ? vf_load_n(c, count) + sum[i][j] : sum[i][j], count);
@@ -281,13 +287,23 @@ INLINE void few_sums(const struct gemm_few_args *g, int64_t m, int64_t n, const 
 
 INLINE void few_far(const struct gemm_few_args *g, const bool round)
 {
-    for (int64_t n = 0; n < g->N; n += 2 * LANES) {
-        int64_t m = 0;
-        for (; m + 4 <= g->M; m += 4)
-            few_sums(g, m, n, 4, round);
-        for (; m < g->M; m++)
-            few_sums(g, m, n, 1, round);
+    int64_t n = 0;
+    if (g->M >= 4) {
+        for (; n + 2 * LANES <= g->N; n += 2 * LANES) {
+            int64_t m = 0;
+            for (; m + 4 <= g->M; m += 4)
+                few_sums(g, m, n, 4, 2, round);
+            for (; m < g->M; m++)
+                few_sums(g, m, n, 1, 2, round);
+        }
+    } else {
+        for (; n + 8 * LANES <= g->N; n += 8 * LANES)
+            for (int64_t m = 0; m < g->M; m++)
+                few_sums(g, m, n, 1, 8, round);
     }
+    for (; n < g->N; n += LANES)
+        for (int64_t m = 0; m < g->M; m++)
+            few_sums(g, m, n, 1, 1, round);
 }
 
 static void gemm_few(const struct gemm_few_args *g)

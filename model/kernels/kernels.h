@@ -21,9 +21,9 @@
 
 enum kernel_precision {
     KERNEL_FP32, /* fp32 operands, fp32 sums */
-    KERNEL_BF16  /* gemm: operands rounded to bf16 (nearest even; subnormals become 0), products
-                    exact, fp32 sums. attention: may do so where the level gains speed by it,
-                    and is fp32 elsewhere */
+    KERNEL_BF16  /* gemm: operands rounded to bf16 (nearest even), products exact, fp32 sums; the
+                    AMX unit takes subnormals for 0. attention: the same at level amx, fp32
+                    elsewhere */
 };
 
 /* Fills the tables and reserves packing scratch for threads_count() threads. Idempotent; call

@@ -165,14 +165,11 @@ INLINE float vf_largest(vf x)
     return m;
 }
 
-/* The bf16 value nearest to x, ties to even, as fp32. Subnormals become zero as they do in
- * the AMX unit; a NaN stays one. */
+/* The bf16 value nearest to x, ties to even, as fp32; a NaN stays one. */
 INLINE vf vf_round_bf16(vf x)
 {
     vu u = (vu)x;
     vu rounded = (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000u;
-    vu tiny = (vu)((u & 0x7f800000u) == 0);
-    rounded = rounded & ~(tiny & 0x7fffffffu);
     return vf_select(x != x, x, (vf)rounded);
 }
 
