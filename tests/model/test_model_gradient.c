@@ -6,6 +6,7 @@
 #include "common/threads.h"
 #include "model/layers.h"
 #include "model/model.h"
+#include "model/workspace.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -247,6 +248,40 @@ static void test_dropout_masks(void **state)
     bench_close(&b);
 }
 
+/* With rows of A that pick out single features, what an adapter keeps shows its mask: each
+ * feature is 0 or 1 / (1 - p) times what it is without dropout; q and v differ. */
+static void test_dropout_keeps_its_share(void **state)
+{
+    (void)state;
+    enum { R = 4, C = 48, COUNT = N * R };
+    struct bench b;
+    struct rng rng;
+    float plain[COUNT];
+    int dropped[2] = {0}, same = 0;
+    bench_open(&b, KERNEL_FP32, true, 0.3);
+    float *Aq = b.lora.params, *Av = Aq + R * C + C * R;
+    memset(Aq, 0, b.lora.param_count * sizeof(float));
+    for (int r = 0; r < R; r++)
+        Aq[r * C + r] = Av[r * C + r] = 1;
+    model_forward(&b.m, b.w, b.tokens, B, T, NULL);
+    const struct layer_acts *layer = &b.w->layers[0];
+    memcpy(plain, layer->low_q, sizeof(plain));
+    rng_init(&rng, 1, 0);
+    model_forward(&b.m, b.w, b.tokens, B, T, &rng);
+    for (int i = 0; i < COUNT; i++) {
+        const float low[2] = {layer->low_q[i], layer->low_v[i]};
+        for (int k = 0; k < 2; k++) {
+            dropped[k] += low[k] == 0;
+            assert_true(low[k] == 0 || fabs(low[k] * 0.7 / plain[i] - 1) < 1e-5);
+        }
+        same += (low[0] == 0) == (low[1] == 0);
+    }
+    for (int k = 0; k < 2; k++) /* 168 draws: 0.3 +- 0.035 */
+        assert_true(dropped[k] > 0.15 * COUNT && dropped[k] < 0.45 * COUNT);
+    assert_true(same < 0.8 * COUNT); /* 0.58 if independent */
+    bench_close(&b);
+}
+
 /* A new adapter changes nothing: B is zero. */
 static void test_new_lora_is_neutral(void **state)
 {
@@ -308,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_backward_from_hidden),
         cmocka_unit_test(test_gradients_accumulate),
         cmocka_unit_test(test_dropout_masks),
+        cmocka_unit_test(test_dropout_keeps_its_share),
         cmocka_unit_test(test_new_lora_is_neutral),
         cmocka_unit_test(test_threads_same_bits),
     };
