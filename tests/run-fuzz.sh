@@ -4,6 +4,10 @@
 cd "$(dirname "$0")/.." || exit 1
 failed=0
 ran=0
+[ -w /dev/shm ] && export TMPDIR=/dev/shm # thousands of small files a second
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 for program in "$@"; do
     name=${program##*/fuzz_}
     corpus=build/corpus/$name
