@@ -65,9 +65,12 @@ static int continue_prompt(struct sampling *g, struct sample *s, struct err *e)
     g->ids.count = 0;
     if (encoder_encode(g->encoder, s->prompt, strlen(s->prompt), ENCODE_BOS, &g->ids, e))
         return -1;
-    if ((int64_t)g->ids.count >= context)
-        return err_set(e, "the prompt \"%s\" has %zu tokens, the model's context %lld", s->prompt,
-                       g->ids.count, (long long)context);
+    if ((int64_t)g->ids.count >= context) { /* a toy: half its context for the prompt's end */
+        size_t kept = (size_t)context / 2;
+        memmove(g->ids.v, g->ids.v + g->ids.count - kept, kept * sizeof(*g->ids.v));
+        g->ids.v[0] = TOKEN_BOS;
+        g->ids.count = kept;
+    }
     rng_init(&rng, s->seed, (uint64_t)(s->mode + 1));
     generator_reset(g->generator);
     const float *logits = generator_feed(g->generator, g->ids.v, g->ids.count);

@@ -34,7 +34,8 @@ struct sample {
 };
 
 /* Fills out[SAMPLES_PROMPTS * SAMPLE_MODES], prompt by prompt. The result depends on model,
- * tokenizer, options and CPU level. Progress advances by one a sample; p may be NULL. */
+ * tokenizer, options and CPU level. A prompt longer than the context keeps only its end.
+ * Progress advances by one a sample; p may be NULL. */
 int samples_run(struct sample *out, const struct model *m, const struct tokenizer *t,
                 const struct samples_options *o, struct progress *p, struct err *e);
 void samples_release(struct sample *samples);
