@@ -56,8 +56,8 @@ struct encoder *encoder_new(const struct tokenizer *t)
     enc->t = t;
     enc->splitter = splitter_new(t->pattern);
     enc->cache = mem_zalloc((size_t)1 << CACHE_BITS, sizeof(*enc->cache));
-    for (size_t i = 0; i < t->added_count; i++) {
-        const struct token *added = &t->tokens[t->added[i]];
+    for (size_t i = 0; i < t->added.count; i++) {
+        const struct token *added = &t->tokens[t->added.ids[i]];
         enc->added_first[(unsigned char)t->bytes.data[added->start]] = true;
         enc->added_always |= !added->special;
     }
@@ -244,11 +244,11 @@ static uint32_t added_at(const struct encoder *enc, const char *s, size_t len, b
     const struct tokenizer *t = enc->t;
     if (!enc->added_first[(unsigned char)*s])
         return VOCAB_NONE;
-    for (size_t i = 0; i < t->added_count; i++) {
-        const struct token *token = &t->tokens[t->added[i]];
-        if (token->len <= len && (special || !token->special) &&
-            !memcmp(t->bytes.data + token->start, s, token->len))
-            return t->added[i];
+    for (size_t i = 0; i < t->added_len_count; i++) {
+        uint32_t token_len = t->added_lens[i];
+        uint32_t id = token_len <= len ? names_find(&t->added, s, token_len) : VOCAB_NONE;
+        if (id != VOCAB_NONE && (special || !t->tokens[id].special))
+            return id;
     }
     return VOCAB_NONE;
 }

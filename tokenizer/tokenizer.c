@@ -89,7 +89,8 @@ void tokenizer_free(struct tokenizer *t)
     free(t->regex);
     pattern_free(t->pattern);
     free(t->tokens);
-    free(t->added);
+    free(t->added_lens);
+    names_release(&t->added);
     names_release(&t->names);
     merges_release(&t->merges);
     free(t);

@@ -90,8 +90,9 @@ struct tokenizer {
     uint32_t byte_id[256];
     bool ignore_merges; /* a piece that is a token is not cut further (Llama-3) */
     size_t name_len_max;
-    uint32_t *added; /* ids of added tokens, longest first */
-    size_t added_count;
+    struct names added;   /* added tokens by the text they are cut out of */
+    uint32_t *added_lens; /* their different lengths, the longest first */
+    size_t added_len_count;
 };
 
 /* Fills t from t->json. */

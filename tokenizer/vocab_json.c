@@ -40,6 +40,12 @@ __attribute__((format(printf, 3, 4))) static int fail(struct loader *l, const st
     return err_set(l->e, "%s: byte %zu: %s", l->name, j->at, why);
 }
 
+/* The reader stopped, unless what it stopped at has its sentence already. */
+static int broken(struct loader *l, const struct json *j)
+{
+    return l->e->msg[0] ? -1 : json_report(j, l->name, l->e);
+}
+
 /* --- the parts around the model ------------------------------------------- */
 
 static int expect_string(struct loader *l, struct json *j, const char *what, const char *wanted)
@@ -47,7 +53,7 @@ static int expect_string(struct loader *l, struct json *j, const char *what, con
     struct buf got = {0};
     int failed = 0;
     if (json_string(j, &got))
-        failed = fail(l, j, "%s", "");
+        failed = broken(l, j);
     else if (strcmp(got.data, wanted))
         failed = fail(l, j, "%s is \"%.60s\"; only \"%s\" is supported", what, got.data, wanted);
     buf_release(&got);
@@ -88,7 +94,7 @@ static int expect_bool(struct loader *l, struct json *j, const char *what, bool 
 {
     bool got;
     if (json_bool(j, &got))
-        return fail(l, j, "%s", "");
+        return broken(l, j);
     if (got != wanted)
         return fail(l, j, "%s is %s, which is not supported", what, got ? "true" : "false");
     return 0;
@@ -100,7 +106,7 @@ static int read_regex(struct loader *l, struct json *j)
     struct buf regex = {0};
     int more;
     if (json_object(j))
-        return fail(l, j, "%s", "");
+        return broken(l, j);
     while ((more = json_next_key(j, l->key, sizeof(l->key))) > 0) {
         if (strcmp(l->key, "Regex")) {
             buf_release(&regex);
@@ -163,7 +169,7 @@ static int read_pre_tokenizer(struct loader *l, struct json *j, struct splits *s
     }
     if (failed || more < 0) {
         buf_release(&type);
-        return l->e->msg[0] ? -1 : fail(l, j, "%s", "");
+        return broken(l, j);
     }
     if (type.data && !strcmp(type.data, "Split") && split_parts && !seen->byte_levels) {
         seen->splits++;
@@ -215,14 +221,14 @@ static int count_members(struct loader *l, struct json j, uint32_t *count)
     int more;
     uint64_t n = 0;
     if (json_object(&j))
-        return fail(l, &j, "%s", "");
+        return broken(l, &j);
     while ((more = json_next_key(&j, l->key, sizeof(l->key))) > 0) {
         if (json_skip(&j))
             break;
         n++;
     }
     if (j.error)
-        return fail(l, &j, "%s", "");
+        return broken(l, &j);
     if (n >= TOKENIZER_VOCAB_MAX)
         return fail(l, &j, "the vocabulary has %" PRIu64 " tokens, more than %d", n,
                     TOKENIZER_VOCAB_MAX);
@@ -248,7 +254,7 @@ static int read_vocab(struct loader *l)
         return -1;
     reserve_tokens(t, count);
     if (json_object(&j))
-        return fail(l, &j, "%s", "");
+        return broken(l, &j);
     while ((more = json_next_key(&j, l->key, sizeof(l->key))) > 0) {
         uint64_t id;
         size_t len = strlen(l->key);
@@ -256,7 +262,7 @@ static int read_vocab(struct loader *l)
         if (len == NAME_BYTES_MAX)
             return fail(l, &j, "a token of more than %d bytes", NAME_BYTES_MAX);
         if (json_u64(&j, &id))
-            return fail(l, &j, "%s", "");
+            return broken(l, &j);
         if (id >= TOKENIZER_VOCAB_MAX)
             return fail(l, &j, "id %" PRIu64 " is too large", id);
         /* Added tokens are spelled as they are; until those are read, a name with foreign
@@ -273,7 +279,7 @@ static int read_vocab(struct loader *l)
         if (len > t->name_len_max)
             t->name_len_max = len;
     }
-    return more < 0 ? fail(l, &j, "%s", "") : 0;
+    return more < 0 ? broken(l, &j) : 0;
 }
 
 static int read_added_token(struct loader *l, struct json *j)
@@ -297,7 +303,7 @@ static int read_added_token(struct loader *l, struct json *j)
             failed = json_skip(j);
     }
     if (failed || more < 0) {
-        failed = l->e->msg[0] ? -1 : fail(l, j, "%s", "");
+        failed = broken(l, j);
     } else if (!content.len || id >= TOKENIZER_VOCAB_MAX) {
         failed = fail(l, j, "an added token needs \"content\" and an \"id\"");
     } else {
@@ -308,21 +314,31 @@ static int read_added_token(struct loader *l, struct json *j)
             failed = fail(l, j, "added token \"%.60s\" has id %" PRIu64 ", expected %" PRIu32,
                           content.data, id, known == VOCAB_NONE ? t->count : known);
     }
-    if (!failed && t->tokens[id].added)
-        failed = fail(l, j, "id %" PRIu64 " is added twice", id);
+    if (!failed &&
+        (t->tokens[id].added || !names_add(&t->added, content.data, content.len, (uint32_t)id)))
+        failed = fail(l, j, "added token \"%.60s\" is there twice", content.data);
     if (!failed) {
         token.start = t->bytes.len;
         token.len = (uint32_t)content.len;
         buf_add(&t->bytes, content.data, content.len);
         t->tokens[id] = token;
-        t->added = mem_realloc(t->added, (t->added_count + 1) * sizeof(*t->added));
-        size_t at = t->added_count++;
-        for (; at > 0 && t->tokens[t->added[at - 1]].len < token.len; at--)
-            t->added[at] = t->added[at - 1];
-        t->added[at] = (uint32_t)id;
     }
     buf_release(&content);
     return failed;
+}
+
+/* Notes a length of an added token, so that the longest is tried first. */
+static void note_length(struct tokenizer *t, uint32_t len)
+{
+    size_t at = t->added_len_count;
+    while (at > 0 && t->added_lens[at - 1] < len)
+        at--;
+    if (at > 0 && t->added_lens[at - 1] == len)
+        return;
+    t->added_lens = mem_realloc(t->added_lens, (t->added_len_count + 1) * sizeof(*t->added_lens));
+    memmove(&t->added_lens[at + 1], &t->added_lens[at],
+            (t->added_len_count++ - at) * sizeof(*t->added_lens));
+    t->added_lens[at] = len;
 }
 
 static int read_added(struct loader *l)
@@ -330,11 +346,16 @@ static int read_added(struct loader *l)
     struct json j = l->added;
     int more;
     if (json_array(&j))
-        return fail(l, &j, "%s", "");
+        return broken(l, &j);
     while ((more = json_next(&j)) > 0)
         if (read_added_token(l, &j))
             return -1;
-    return more < 0 ? fail(l, &j, "%s", "") : 0;
+    for (size_t i = 0; i < l->t->added.count; i++) {
+        size_t len;
+        names_get(&l->t->added, i, &len);
+        note_length(l->t, (uint32_t)len);
+    }
+    return more < 0 ? broken(l, &j) : 0;
 }
 
 /* Every id must stand for something and every byte must have an id. */
@@ -390,7 +411,7 @@ static int read_merge(struct loader *l, struct json *j, uint32_t rank, struct bu
 {
     struct tokenizer *t = l->t;
     if (read_merge_names(j, left, right))
-        return fail(l, j, "%s", "");
+        return broken(l, j);
     uint32_t a = names_find(&t->names, left->data, left->len);
     uint32_t b = names_find(&t->names, right->data, right->len);
     if (a == VOCAB_NONE || b == VOCAB_NONE)
@@ -415,11 +436,11 @@ static int read_merges(struct loader *l)
     size_t count = 0;
     int more, failed = 0;
     if (json_array(&ahead))
-        return fail(l, &ahead, "%s", "");
+        return broken(l, &ahead);
     while ((more = json_next(&ahead)) > 0 && !json_skip(&ahead))
         count++;
     if (ahead.error)
-        return fail(l, &ahead, "%s", "");
+        return broken(l, &ahead);
     if (count >= 2 * (size_t)TOKENIZER_VOCAB_MAX)
         return fail(l, &j, "%zu merges are too many", count);
     merges_init(&l->t->merges, count);
@@ -447,7 +468,7 @@ static int read_model(struct loader *l, struct json *j)
     uint64_t seen = 0;
     int more, failed = 0;
     if (json_object(j))
-        return fail(l, j, "%s", "");
+        return broken(l, j);
     while (!failed && (more = json_next_key(j, l->key, sizeof(l->key))) > 0) {
         if (!strcmp(l->key, "type"))
             failed = expect_string(l, j, "the type of the model", "BPE");
@@ -466,7 +487,7 @@ static int read_model(struct loader *l, struct json *j)
             failed = json_skip(j);
     }
     if (failed || more < 0)
-        return l->e->msg[0] ? -1 : fail(l, j, "%s", "");
+        return broken(l, j);
     return 0;
 }
 
@@ -477,7 +498,7 @@ static int read_file(struct loader *l)
     int more, failed = 0;
     json_open(&j, l->t->json.data, l->t->json.len);
     if (json_object(&j))
-        return fail(l, &j, "%s", "");
+        return broken(l, &j);
     while (!failed && (more = json_next_key(&j, l->key, sizeof(l->key))) > 0) {
         if (!strcmp(l->key, "version"))
             failed = expect_string(l, &j, "the version", "1.0");
@@ -493,7 +514,7 @@ static int read_file(struct loader *l)
             failed = json_skip(&j);
     }
     if (failed || more < 0 || json_end(&j))
-        return l->e->msg[0] ? -1 : fail(l, &j, "%s", "");
+        return broken(l, &j);
     if (!l->t->regex)
         return err_set(l->e, "%s: pre_tokenizer is missing", l->name);
     if (!l->vocab.text || !l->merges.text)
@@ -508,7 +529,7 @@ int vocab_read_json(struct tokenizer *t, const char *name, struct err *e)
     l->t = t;
     l->name = name;
     l->e = e;
-    e->msg[0] = '\0'; /* tells a sentence of ours from the reader's phrase */
+    e->msg[0] = '\0'; /* see broken() */
     int failed = read_file(l) || read_vocab(l) || (l->added.text && read_added(l)) ||
                  check_tokens(l) || read_merges(l);
     if (!failed && pattern_compile(&t->pattern, t->regex, e))

@@ -510,6 +510,10 @@ static void test_unsupported_parts(void **state)
     refused(
         make_json("\"added_tokens\":[{\"id\":300,\"content\":\"<x>\"}],", BYTE_LEVEL, "", "", "[]"),
         "added token \"<x>\" has id 300, expected 256");
+    refused(make_json("\"added_tokens\":[{\"id\":256,\"content\":\"<x>\"},{\"id\":257,"
+                      "\"content\":\"<x>\"}],",
+                      BYTE_LEVEL, "", "", "[]"),
+            "added token \"<x>\" is there twice");
     refused(make_json("\"added_tokens\":[{\"id\":256}],", BYTE_LEVEL, "", "", "[]"),
             "an added token needs \"content\" and an \"id\"");
     refused_text("{\"version\":\"2.0\"}", "the version is \"2.0\"; only \"1.0\" is supported");
