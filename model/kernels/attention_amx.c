@@ -87,8 +87,9 @@ INLINE void unpack_group(float *to, int64_t ld, const float *from, int64_t n, in
 
 /* --- forward ------------------------------------------------------------------ */
 
-/* Online softmax of 32 queries: st (keys, 32) becomes a panel of B, probabilities before
- * division by their sum; ot (width, 32) is scaled to the new maximum. */
+/* Online softmax of 32 queries: st (keys, 32) becomes a panel of B, exp2(st - max) before
+ * division by the sum. A query's max follows its scores only when they exceed it by 8: up to
+ * 256 instead of 1 does no harm, and ot (width, 32) is rarely scaled to a new one. */
 static void softmax_group(const float *st, int64_t keys, uint16_t *pt, float *max, float *sum,
                           float *ot, int64_t width)
 {
@@ -98,7 +99,9 @@ static void softmax_group(const float *st, int64_t keys, uint16_t *pt, float *ma
             even = vf_max(even, vf_load(st + j * 32));
             odd = vf_max(odd, vf_load(st + j * 32 + 32));
         }
-        vf now = vf_max(even, odd), total_even = {0}, total_odd = {0};
+        vf highest = vf_max(even, odd), total_even = {0}, total_odd = {0};
+        vi grown = highest > old + 8.0f;
+        vf now = vf_select(grown, highest, old);
         for (int64_t j = 0; j < keys; j += 2) {
             vf a = exp2_vector(vf_load(st + j * 32) - now);
             vf b = exp2_vector(vf_load(st + j * 32 + 32) - now);
@@ -109,8 +112,9 @@ static void softmax_group(const float *st, int64_t keys, uint16_t *pt, float *ma
         vf shrink = exp2_vector(old - now);
         vf_store(max, now);
         vf_store(sum, vf_fma(vf_load(sum), shrink, total_even + total_odd));
-        for (int64_t d = 0; d < width; d++)
-            vf_store(ot + d * 32, vf_load(ot + d * 32) * shrink);
+        if (_mm512_test_epi32_mask((__m512i)grown, (__m512i)grown))
+            for (int64_t d = 0; d < width; d++)
+                vf_store(ot + d * 32, vf_load(ot + d * 32) * shrink);
     }
 }
 
