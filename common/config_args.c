@@ -10,33 +10,86 @@ static bool is_option_row(const struct config_row *row)
     return strchr(row->name, '.') == NULL;
 }
 
+enum { HELP_WIDTH = 80, HELP_COLUMN = 34 };
+
+/* Words from column `at` on, broken before HELP_WIDTH; further lines begin at `indent`. A line
+ * break in the text stays one only before a blank: that marks lines to be kept as they are. */
+static void put_wrapped(const char *text, int at, int indent)
+{
+    bool first = true;
+    while (*text) {
+        if (*text == '\n' && text[1] == ' ') {
+            at = printf("\n%.*s", (int)strcspn(text + 1, "\n"), text + 1) - 1;
+            text += 1 + strcspn(text + 1, "\n");
+            continue;
+        }
+        if (*text == ' ' || *text == '\n') {
+            text++;
+            continue;
+        }
+        int len = (int)strcspn(text, " \n");
+        if (!first && at + 1 + len > HELP_WIDTH)
+            at = printf("\n%*s%.*s", indent, "", len, text) - 1;
+        else
+            at += printf("%s%.*s", first ? "" : " ", len, text);
+        first = false;
+        text += len;
+    }
+    putchar('\n');
+}
+
+/* "--out DIR" or "model.hidden_size". */
+static void name_of_row(const struct config_row *row, bool option, struct buf *out)
+{
+    buf_printf(out, "  %s%s", option ? "--" : "", row->name);
+    if (!option || row->type == CONFIG_TYPE_BOOL)
+        return;
+    const char *word = row->word ? row->word : row->type == CONFIG_TYPE_F64 ? "X" : "N";
+    buf_printf(out, " %s%s", word, row->type == CONFIG_TYPE_LIST ? "..." : "");
+}
+
 static void help_rows(const struct config_row *rows, bool options)
 {
+    struct buf name = {0}, help = {0};
     for (const struct config_row *row = rows; row->name; row++) {
         if (is_option_row(row) != options)
             continue;
-        char left[160];
-        const char *word = row->word ? row->word : row->type == CONFIG_TYPE_BOOL ? "" : "N";
-        if (row->type == CONFIG_TYPE_F64)
-            word = "X";
-        snprintf(left, sizeof(left), "%s%s%s%s%s", options ? "--" : "", row->name,
-                 options && *word ? " " : "", options ? word : "",
-                 row->type == CONFIG_TYPE_LIST && options ? "..." : "");
-        printf("  %-30s %s", left, row->help);
+        buf_clear(&name);
+        buf_clear(&help);
+        name_of_row(row, options, &name);
+        buf_puts(&help, row->help);
         if (row->type == CONFIG_TYPE_ENUM && !options)
-            printf(" (%s)", row->word);
+            buf_printf(&help, " (%s)", row->word);
         if (row->value && *row->value && row->type != CONFIG_TYPE_BOOL)
-            printf(" [%s]", row->value);
-        putchar('\n');
+            buf_printf(&help, " [%s]", row->value);
+        printf("%-*s", HELP_COLUMN, name.data);
+        if (name.len + 2 > HELP_COLUMN)
+            printf("\n%*s", HELP_COLUMN, "");
+        put_wrapped(help.data, HELP_COLUMN, HELP_COLUMN);
+    }
+    buf_release(&name);
+    buf_release(&help);
+}
+
+static void help_examples(const char *text)
+{
+    printf("\nexamples:\n");
+    while (*text) {
+        text += strspn(text, " \n");
+        int len = (int)strcspn(text, "\n");
+        if (len)
+            printf("  %.*s\n", len, text);
+        text += len;
     }
 }
 
 void config_help(const struct config_row *rows, const struct config_usage *usage)
 {
-    printf("usage: %s %s\n\n%s\n", usage->name, usage->synopsis, usage->about);
+    printf("usage: %s %s\n\n", usage->name, usage->synopsis);
+    put_wrapped(usage->about, 0, 0);
     printf("\noptions:\n");
     help_rows(rows, true);
-    printf("  %-30s %s\n", "--help", "this text");
+    printf("%-*s%s\n", HELP_COLUMN, "  --help", "this text");
     bool keys = false;
     for (const struct config_row *row = rows; row->name; row++)
         keys |= !is_option_row(row);
@@ -45,7 +98,7 @@ void config_help(const struct config_row *rows, const struct config_usage *usage
         help_rows(rows, false);
     }
     if (usage->examples)
-        printf("\nexamples:\n%s", usage->examples);
+        help_examples(usage->examples);
 }
 
 static int unknown_option(const struct config_row *rows, const char *name, struct err *e)

@@ -54,7 +54,7 @@ struct train_options {
 };
 
 static const struct config_row train_rows[] = {
-    CONFIG_LIST(struct train_options, in, "in", "PATH...",
+    CONFIG_LIST(struct train_options, in, "in", "PATH",
                 "files or folders: JSON lines or text, plain, .gz or .zst"),
     CONFIG_STR(struct train_options, out, "out", NULL, "DIR", "folder to write"),
     CONFIG_I64(struct train_options, vocab_size, "vocab-size", "32000", 260, TOKENIZER_VOCAB_MAX,
@@ -437,7 +437,7 @@ struct pack_options {
 
 static const struct config_row pack_rows[] = {
     CONFIG_STR(struct pack_options, tokenizer, "tokenizer", NULL, "DIR", "tokenizer folder"),
-    CONFIG_LIST(struct pack_options, in, "in", "PATH...",
+    CONFIG_LIST(struct pack_options, in, "in", "PATH",
                 "files or folders: JSON lines or text, plain, .gz or .zst"),
     CONFIG_STR(struct pack_options, out, "out", NULL, "PREFIX",
                "where PREFIX.bin, .idx, .ids and .json go"),
