@@ -1,6 +1,8 @@
 /* Lines to documents: what is taken, what is refused and why, and how text is cut. */
 #include "tests/test.h"
 
+#include "common/rng.h"
+#include "common/utf8.h"
 #include "data/document.h"
 
 static char *de[] = {"de"};
@@ -221,6 +223,52 @@ static void test_text_files(void **state)
     batch_release(&b);
 }
 
+/* Damaged at random places: every line is still counted once, and what is taken is UTF-8 without
+ * NUL that lies inside the batch. */
+static void test_random_damage(void **state)
+{
+    (void)state;
+    static const char good[] =
+        "{\"id\":\"x\\n\",\"text\":\"Der Himmel\\nist \xc3\xbc"
+        "ber\\u00e4ll \\ud83d\\ude00 "
+        "blau\",\"n\":[1,{\"a\":-1.5e3}],\"language\":\"de\",\"bucket\":null}\n"
+        "{\"raw_content\":\"zwei\\n\\n\\tdrei \xe2\x80\x83 vier\",\"url\":\"u\"}\n\n";
+    static const char spice[] = "{}[]\":,\\u0n\xc3\xa4\xff\n\r ";
+    struct parser p = {0};
+    struct rng r;
+    size_t taken = 0;
+    rng_init(&r, 21, 0);
+    for (int round = 0; round < 20000; round++) {
+        struct batch b = {.kind = rng_below(&r, 8) ? BATCH_LINES : BATCH_TEXT};
+        buf_add(&b.raw, good, sizeof(good) - 1 - rng_below(&r, 20));
+        for (uint64_t n = rng_below(&r, 5); n; n--)
+            b.raw.data[rng_below(&r, b.raw.len)] = rng_below(&r, 2)
+                                                       ? (char)rng_below(&r, 256)
+                                                       : spice[rng_below(&r, sizeof(spice))];
+        uint64_t lines = 1;
+        for (size_t i = 0; i + 1 < b.raw.len && b.kind == BATCH_LINES; i++)
+            lines += b.raw.data[i] == '\n';
+        batch_parse(&b, &p, &recipe);
+        uint64_t sum = b.doc_count;
+        for (int why = 0; why < REMOVAL_COUNT; why++)
+            sum += b.removed[why];
+        assert_int_equal(b.line_count, lines);
+        assert_int_equal(sum, lines);
+        for (size_t i = 0; i < b.doc_count; i++) {
+            const struct document *d = &b.docs[i];
+            assert_true((size_t)d->text_at + d->text_len <= b.text.len);
+            assert_true((size_t)d->meta_at + d->meta_len <= b.meta.len);
+            assert_true(d->paragraph_at + d->paragraph_count <= b.paragraph_count);
+            assert_int_equal(utf8_invalid_at(b.text.data + d->text_at, d->text_len), d->text_len);
+            assert_null(memchr(b.text.data + d->text_at, 0, d->text_len));
+            taken++;
+        }
+        batch_release(&b);
+    }
+    assert_true(taken > 5000);
+    parser_release(&p);
+}
+
 static void test_characters(void **state)
 {
     (void)state;
@@ -241,7 +289,7 @@ int main(void)
         cmocka_unit_test(test_bad_lines),  cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_meta),       cmocka_unit_test(test_paragraphs),
         cmocka_unit_test(test_compact),    cmocka_unit_test(test_text_files),
-        cmocka_unit_test(test_characters),
+        cmocka_unit_test(test_characters), cmocka_unit_test(test_random_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
