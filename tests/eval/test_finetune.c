@@ -10,6 +10,7 @@
 #include "model/kernels/kernels.h"
 
 #include <math.h>
+#include <stdio.h>
 
 enum { VOCAB = 48, LONGEST = 12, ITEMS = 64, CLASSES = 2 };
 
@@ -173,6 +174,80 @@ static void bits_do_not_depend_on_the_batch(void **state)
     assert_works(kernels_init(&e), e);
 }
 
+/* --- eight steps against PyTorch (tests/golden/eval/finetune.py) ----------------------- */
+
+static void wave(float *x, size_t count, double phase, double size, double plus)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = (float)(size * sin(1.7 * (double)i + phase) + plus);
+}
+
+static void golden_weights(struct model *m, struct finetune *f)
+{
+    const size_t R = 4, C = 32, GD = 16, sizes[] = {R * C, C * R, R * C, GD * R};
+    for (size_t i = 0; i < m->tensor_count; i++) {
+        const struct model_tensor *t = &m->tensors[i];
+        int sum = 0;
+        if (strncmp(t->name, "model.", 6))
+            continue; /* lm_head */
+        for (const char *c = t->name + 6; *c; c++)
+            sum += *c;
+        wave(t->data, (size_t)(t->rows * t->cols), sum % 100, 0.2, t->is_norm ? 1 : 0);
+    }
+    float *at = f->lora.params;
+    for (size_t i = 0; i < 8; at += sizes[i++ % 4])
+        wave(at, sizes[i % 4], (double)i, 0.1, 0);
+    assert_int_equal(at - f->lora.params, f->lora.param_count);
+    wave(f->head.params, 3 * C, 50, 0.3, 0);
+    wave(f->head.params + 3 * C, 3, 51, 0.3, 0);
+}
+
+static void steps_of_pytorch(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {3, 9, 5, 12, 1, 7};
+    static const int32_t targets[] = {0, 1, 2, 1, 0, 2};
+    const double weights[] = {0.5, 2, 1};
+    const struct finetune_options o = {.epochs = 8,
+                                       .batch = 6,
+                                       .lr = 3e-3,
+                                       .weight_decay = 0.01,
+                                       .grad_clip = 8,
+                                       .warmup_share = 0.1,
+                                       .lora_rank = 4,
+                                       .lora_alpha = 16};
+    uint32_t ids[6][LONGEST];
+    struct example items[6];
+    struct finetune f;
+    struct model m;
+    struct err e;
+    float logits[6 * 3];
+    for (uint32_t i = 0; i < 6; i++) {
+        for (uint32_t k = 0; k < lengths[i]; k++)
+            ids[i][k] = (7 * i + 5 * k * k + 3) % VOCAB;
+        items[i] = (struct example){ids[i], lengths[i], targets[i]};
+    }
+    assert_works(model_init(&m, &model.config, &e), e);
+    assert_works(finetune_init(&f, &m, &o, 3, LONGEST, &e), e);
+    golden_weights(&m, &f);
+    workspace_params_changed(f.workspace);
+    assert_works(finetune_train(&f, items, 6, weights, NULL, &e), e);
+    finetune_predict(&f, items, 6, logits, NULL);
+    FILE *golden = fopen("tests/golden/eval/finetune.txt", "r");
+    assert_non_null(golden);
+    double expected, worst = 0;
+    assert_int_equal(fscanf(golden, "%lf", &expected), 1);
+    assert_float_equal(f.epoch_loss, expected, 2e-5);
+    for (int i = 0; i < 6 * 3; i++) {
+        assert_int_equal(fscanf(golden, "%lf", &expected), 1);
+        worst = fmax(worst, fabs((double)logits[i] - expected));
+    }
+    assert_true(worst < 1e-4);
+    fclose(golden);
+    finetune_release(&f);
+    model_release(&m);
+}
+
 static void a_broken_model_is_noticed(void **state)
 {
     (void)state;
@@ -222,6 +297,7 @@ int main(void)
         cmocka_unit_test(it_learns),
         cmocka_unit_test(bits_do_not_depend_on_threads),
         cmocka_unit_test(bits_do_not_depend_on_the_batch),
+        cmocka_unit_test(steps_of_pytorch),
         cmocka_unit_test(a_broken_model_is_noticed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
