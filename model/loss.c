@@ -7,18 +7,12 @@
 #include "model/layers.h"
 #include "model/workspace.h"
 
-static void head_logits(const struct model *m, const struct workspace *w, const float *hidden,
-                        int64_t rows, float *logits)
+void model_logits(const struct model *m, struct workspace *w, const float *hidden, int64_t rows,
+                  float *logits)
 {
     const struct model_tensor *head = tensor_head(m); /* (V, C) */
     int64_t V = head->rows, C = head->cols;
     gemm(GEMM_NT, w->options.precision, rows, V, C, hidden, C, head->data, C, logits, V, false);
-}
-
-void model_logits(const struct model *m, struct workspace *w, const float *hidden, int64_t rows,
-                  float *logits)
-{
-    head_logits(m, w, hidden, rows, logits);
 }
 
 void model_loss(const struct model *m, struct workspace *w, const uint32_t *targets, float *losses,
@@ -33,7 +27,7 @@ void model_loss(const struct model *m, struct workspace *w, const uint32_t *targ
         int64_t rows = N - start < LOSS_ROWS ? N - start : LOSS_ROWS;
         const float *hidden = w->hidden + start * C; /* (rows, C) */
         float *logits = w->logits;                   /* (rows, V), then their gradient */
-        head_logits(m, w, hidden, rows, logits);
+        model_logits(m, w, hidden, rows, logits);
         cross_entropy(logits, targets + start, losses + start, rows, V, grads ? scale : 0);
         if (!grads)
             continue;

@@ -17,7 +17,7 @@ static size_t align_up(size_t n)
     return (n + TENSOR_ALIGN - 1) / TENSOR_ALIGN * TENSOR_ALIGN;
 }
 
-/* Appends a tensor (rows, cols) to the table and the block. rows 1 = a norm. */
+/* Appends a tensor (rows, cols) to the table and the block; a norm has one row. */
 static struct model_tensor *add_tensor(struct model *m, int64_t rows, int64_t cols, bool is_norm)
 {
     struct model_tensor *t = &m->tensors[m->tensor_count++];

@@ -98,7 +98,7 @@ void lora_release(struct lora *l);
 /* --- running it ------------------------------------------------------------ */
 
 struct workspace_options {
-    int64_t B, T;                    /* the largest batch and sequence it will see */
+    int64_t B, T;                    /* room for B*T tokens, 2^22 at most; sequences of at most T */
     enum kernel_precision precision; /* of the matrix products, kernels.h */
     bool backward;                   /* keep what model_backward() needs */
     const struct lora *lora;         /* borrowed; NULL = none */

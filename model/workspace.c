@@ -6,6 +6,8 @@
 
 #include "model/arena.h"
 
+#define ROWS_MAX (1 << 22) /* tokens of a batch; keeps every sum of bytes below 2^63 */
+
 /* x_in, x_mid and x_out are set by place_residual(). */
 static void place_layer(struct arena *a, struct layer_acts *acts, const struct model_config *c,
                         const struct workspace_options *o)
@@ -69,12 +71,8 @@ static void place_all(struct arena *a, struct workspace *w, struct layer_acts *l
     for (int64_t l = 0; l < L; l++) {
         if (l == 0 || o->backward)
             place_layer(a, &layers[l], c, o);
-        else {
-            float *x_in = layers[l].x_in, *x_mid = layers[l].x_mid;
+        else
             layers[l] = layers[0];
-            layers[l].x_in = x_in;
-            layers[l].x_mid = x_mid;
-        }
     }
     w->hidden = arena_floats(a, N, C);
     w->h = arena_floats(a, N, C);
@@ -110,12 +108,12 @@ int workspace_init(struct workspace **out, const struct model *m, const struct w
 {
     const struct model_config *c = &m->config;
     *out = NULL;
-    if (o->B < 1 || o->B > 1 << 24)
-        return err_set(e, "a batch of %lld sequences is not between 1 and %d", (long long)o->B,
-                       1 << 24);
     if (o->T < 1 || o->T > c->max_position_embeddings)
         return err_set(e, "sequences of %lld tokens do not fit max_position_embeddings %lld",
                        (long long)o->T, (long long)c->max_position_embeddings);
+    if (o->B < 1 || o->B > ROWS_MAX / o->T)
+        return err_set(e, "a batch of %lld sequences of %lld tokens is not between 1 and %d tokens",
+                       (long long)o->B, (long long)o->T, ROWS_MAX);
     uint64_t bytes = workspace_bytes(c, o);
     struct arena a = {.base = mem_map(bytes, "activations", e)};
     if (!a.base)

@@ -291,6 +291,9 @@ static void test_workspace_refused(void **state)
     assert_null(w);
     o = (struct workspace_options){.B = 0, .T = 8};
     assert_int_equal(workspace_init(&w, &m, &o, &e), -1);
+    o = (struct workspace_options){.B = INT64_MAX / 8, .T = 8};
+    assert_int_equal(workspace_init(&w, &m, &o, &e), -1);
+    assert_non_null(strstr(e.msg, "4194304 tokens"));
     model_release(&m);
 }
 
