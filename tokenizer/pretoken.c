@@ -15,6 +15,7 @@
 #include <pcre2.h>
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -80,30 +81,86 @@ const char *pattern_name(const char *regex)
     return "custom";
 }
 
-/* Offset of an interval with a plus behind it ("{1,3}+"), or -1. Oniguruma reads the plus as
- * "again and again", PCRE2 as "without stepping back": the same file would give other ids. */
-static long find_possessive_interval(const char *regex)
+/* White space as Oniguruma has it; PCRE2 counts U+180E as well. */
+#define WHITE                                                                                      \
+    "\\t-\\r "                                                                                     \
+    "\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+
+/* Copies the escape at s with the name in braces that some have; returns its last byte. */
+static const char *copy_escape(struct buf *out, const char *s, bool in_class)
+{
+    const char *end = s + 1;
+    if (s[1] == 's' || (s[1] == 'S' && !in_class)) {
+        buf_puts(out, in_class ? WHITE : s[1] == 's' ? "[" WHITE "]" : "[^" WHITE "]");
+        return end;
+    }
+    if (strchr("pPxkgN", s[1]) && s[2] == '{' && strchr(s, '}'))
+        end = strchr(s, '}');
+    buf_add(out, s, (size_t)(end - s) + 1);
+    return end;
+}
+
+/* Copies an expression with \s and \S spelled out (\S inside a class stays PCRE2's). Refuses
+ * what Oniguruma and PCRE2 both accept and read differently: the same file would give other
+ * ids here than there. */
+static int translate(struct buf *out, const char *regex, struct err *e)
 {
     bool in_class = false;
     for (const char *s = regex; *s; s++) {
+        const char *refused = NULL;
         if (*s == '\\' && s[1]) {
-            /* \p{L}+ is no interval: step over the name in braces. */
-            s++;
-            if (strchr("pPxkgN", *s) && s[1] == '{' && strchr(s, '}'))
-                s = strchr(s, '}');
-        } else if (in_class || *s == '[') {
-            in_class = *s != ']';
-        } else if (*s == '{' && s[1] >= '0' && s[1] <= '9') {
+            s = copy_escape(out, s, in_class);
+            continue;
+        }
+        if (in_class && *s == '[' && s[1] == ':' && strstr(s, ":]")) {
+            const char *end = strstr(s, ":]") + 1; /* [:alpha:] */
+            buf_add(out, s, (size_t)(end - s) + 1);
+            s = end;
+            continue;
+        }
+        if (in_class && (*s == '[' || (*s == '&' && s[1] == '&')))
+            refused = "a class inside a class";
+        else if (!in_class && *s == '{' && s[1] >= '0' && s[1] <= '9') {
             size_t n = strspn(s + 1, "0123456789,");
             if (s[1 + n] == '}' && s[2 + n] == '+')
-                return s - regex;
+                refused = "an interval with a plus behind it";
+        }
+        if (refused)
+            return err_set(e,
+                           "the pattern has %s at byte %td, which regular expression engines read "
+                           "in different ways",
+                           refused, s - regex);
+        buf_putc(out, *s);
+        if (!in_class && *s == '[') {
+            in_class = true;
+            if (s[1] == '^')
+                buf_putc(out, *++s);
+            if (s[1] == ']') /* in front it is itself */
+                buf_putc(out, *++s);
+        } else if (*s == ']') {
+            in_class = false;
         }
     }
-    return -1;
+    return 0;
+}
+
+static pcre2_code *compile_text(const char *regex, size_t len, int *code, PCRE2_SIZE *at)
+{
+    /* As Oniguruma: ^ and $ at each line, a line ends with LF. \C would match single bytes and
+     * end a piece inside a character. */
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    MW_ASSERT(context);
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_code *compiled = pcre2_compile(
+        (PCRE2_SPTR)regex, len, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+        code, at, context);
+    pcre2_compile_context_free(context);
+    return compiled;
 }
 
 static pcre2_code *compile(const char *regex, struct err *e)
 {
+    struct buf text = {0};
     int code;
     PCRE2_SIZE at;
     PCRE2_UCHAR why[160];
@@ -111,27 +168,22 @@ static pcre2_code *compile(const char *regex, struct err *e)
         err_set(e, "the pattern has %zu bytes, more than %d", strlen(regex), REGEX_BYTES_MAX);
         return NULL;
     }
-    long interval = find_possessive_interval(regex);
-    if (interval >= 0) {
-        err_set(e,
-                "the pattern has an interval with a plus behind it at byte %ld, which regular "
-                "expression engines read in different ways; leave the plus out",
-                interval);
-        return NULL;
-    }
-    /* As Oniguruma: ^ and $ at each line, a line ends with LF. \C would match single bytes and
-     * end a piece inside a character. */
-    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
-    MW_ASSERT(context);
-    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    pcre2_code *compiled = pcre2_compile(
-        (PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
-        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
-    pcre2_compile_context_free(context);
+    pcre2_code *compiled = compile_text(regex, strlen(regex), &code, &at);
     if (!compiled) {
         pcre2_get_error_message(code, why, sizeof(why));
         err_set(e, "the pattern is not understood at byte %zu: %s", (size_t)at, (const char *)why);
+        return NULL;
     }
+    /* It is right as it stands; what runs is its translation. */
+    pcre2_code_free(compiled);
+    compiled = NULL;
+    if (translate(&text, regex, e) == 0) {
+        compiled = compile_text(text.data, text.len, &code, &at);
+        if (!compiled)
+            err_set(e, "the pattern is not understood with its \\s spelled out; put no hyphen "
+                       "beside it");
+    }
+    buf_release(&text);
     return compiled;
 }
 

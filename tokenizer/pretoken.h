@@ -13,9 +13,9 @@
  *     splitter_start(s, text, len);               text is borrowed
  *     while ((r = splitter_next(s, &piece, e)) > 0) use text[piece.start … + piece.len)
  *
- * Limits: classes are those of the PCRE2 installed (10.42: Unicode 14, where
- * Hugging Face's Oniguruma has Unicode 16); code points assigned since, and
- * U+180E, which PCRE2 takes for white space, may be cut otherwise than there.
+ * Limits: the classes of letters and digits are those of the PCRE2 installed (10.42: Unicode
+ * 14, where Hugging Face's Oniguruma has Unicode 16), so code points assigned since may be cut
+ * otherwise than there. White space is Oniguruma's.
  */
 #ifndef TOKENIZER_PRETOKEN_H
 #define TOKENIZER_PRETOKEN_H
@@ -41,8 +41,8 @@ const char *pattern_regex(const char *name);
 const char *pattern_name(const char *regex);
 
 /* Compiles an expression: what Oniguruma (Ruby syntax, as Hugging Face uses it) and PCRE2 read
- * alike; "{1,3}+", which they do not, is refused. "" never matches: the whole text is one
- * piece. The error names the byte of the expression. */
+ * alike; known differences ("{1,3}+", classes in classes) are refused. "" never matches: the
+ * whole text is one piece. The error names the byte of the expression. */
 int pattern_compile(struct pattern **p, const char *regex, struct err *e);
 void pattern_free(struct pattern *p);
 

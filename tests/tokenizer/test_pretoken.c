@@ -115,6 +115,26 @@ static void test_custom_patterns(void **state)
     pieces_are("[{1}+]|\\{1,2}+|\\p{L}+|(x{2})+", "ab{1}", 5, "ab|{|1|}");
 }
 
+/* U+180E is white space to PCRE2 alone. */
+static void test_white_space_is_oniguruma_s(void **state)
+{
+    (void)state;
+    cut("gpt2", "a\xE1\xA0\x8E \xE1\xA0\x8E\xE3\x80\x80z",
+        "a|\xE1\xA0\x8E| \xE1\xA0\x8E|\xE3\x80\x80|z");
+    cut("llama3", "a\xE1\xA0\x8E\xE3\x80\x80z\xC2\x85", "a|\xE1\xA0\x8E|\xE3\x80\x80z|\xC2\x85");
+    pieces_are("[\\s-]+", "a -\xE1\xA0\x8E z", 8, "a| -|\xE1\xA0\x8E| |z");
+    pieces_are("\\S+", "a\xE1\xA0\x8Ez c", 7, "a\xE1\xA0\x8Ez| |c");
+    pieces_are("[\\sa]+",
+               " a\xE1\xA0\x8E\xE2\x80\x83"
+               "a",
+               9,
+               " a|\xE1\xA0\x8E|\xE2\x80\x83"
+               "a");
+    pieces_are("[]\\s]+|\\x{61}+", "a] \xE1\xA0\x8E", 6, "a|] |\xE1\xA0\x8E");
+    pieces_are("[[:alpha:]\\s]+", "a z1\xE1\xA0\x8E", 7, "a z|1\xE1\xA0\x8E");
+    pieces_are("[\\\\s]", "s a", 3, "s| a"); /* a backslash and an s */
+}
+
 static void test_bad_patterns(void **state)
 {
     (void)state;
@@ -127,6 +147,10 @@ static void test_bad_patterns(void **state)
     assert_says(&e, "the pattern is not understood");
     assert_int_equal(pattern_compile(&p, "\\p{N}{1,3}+|a", &e), -1);
     assert_says(&e, "the pattern has an interval with a plus behind it at byte 5");
+    assert_int_equal(pattern_compile(&p, "[a[bc]]", &e), -1);
+    assert_says(&e, "the pattern has a class inside a class at byte 2");
+    assert_int_equal(pattern_compile(&p, "[\\w&&a]", &e), -1);
+    assert_says(&e, "a class inside a class at byte 3");
     assert_null(pattern_regex("klingon"));
     assert_string_equal(pattern_name("klingon"), "custom");
     assert_string_equal(pattern_name(pattern_regex("german")), "german");
@@ -298,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_caseless_contraction_knows_long_s),
         cmocka_unit_test(test_invalid_bytes_stand_alone),
         cmocka_unit_test(test_custom_patterns),
+        cmocka_unit_test(test_white_space_is_oniguruma_s),
         cmocka_unit_test(test_bad_patterns),
         cmocka_unit_test(test_explosive_pattern),
         cmocka_unit_test(test_nothing_is_lost),
