@@ -34,6 +34,7 @@ struct task_entry {
 struct evaluation {
     const struct run_options *options;
     char *folder; /* for the results */
+    int lock;     /* on it: two evaluations would overwrite each other's lines */
     char *config; /* RUN/config.yaml, NULL without a run */
     struct snapshot *snapshots;
     size_t snapshot_count, snapshot_capacity;
@@ -264,7 +265,8 @@ static int open_results(struct evaluation *v, struct err *e)
 {
     const struct run_options *o = v->options;
     v->folder = given(o->out) ? mem_strdup(o->out) : fs_join(o->run, "eval");
-    return fs_mkdirs(v->folder, e) || open_store(v, &v->bpb_store, "bpb.jsonl", e) ||
+    return fs_mkdirs(v->folder, e) || run_lock(v->folder, &v->lock, e) ||
+                   open_store(v, &v->bpb_store, "bpb.jsonl", e) ||
                    open_store(v, &v->task_store, "tasks.jsonl", e) ||
                    open_store(v, &v->sample_store, "samples.jsonl", e)
                ? -1
@@ -514,6 +516,7 @@ static void release(struct evaluation *v)
     bpb_set_release(&v->chosen);
     if (v->shard_open)
         shard_close(&v->shard);
+    run_unlock(v->lock);
     store_release(&v->bpb_store);
     store_release(&v->task_store);
     store_release(&v->sample_store);
@@ -532,7 +535,7 @@ static int check_options(const struct run_options *o, struct err *e)
 
 int run_evaluation(const struct run_options *o, struct buf *table, int *code, struct err *e)
 {
-    struct evaluation v = {.options = o};
+    struct evaluation v = {.options = o, .lock = -1};
     size_t bad = 0;
     *code = 2;
     if (check_options(o, e))

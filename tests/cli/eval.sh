@@ -68,11 +68,11 @@ says err "3 results are already there"
 sed -i '$d' run/eval/bpb.jsonl
 run 0 eval_all
 says err "2 results are already there"
-diff -r first run/eval || fail "repeating changed results"
+diff -r -x run.lock first run/eval || fail "repeating changed results"
 
 # --- other threads, other batches, all again: the same bytes
 run 0 eval_all --force --threads 1 --batch-tokens 50
-diff -r first run/eval || fail "threads or batch changed results"
+diff -r -x run.lock first run/eval || fail "threads or batch changed results"
 run 0 mundwerk eval run --run run --tasks ./toy.yaml --task-data data --seeds 2 --limit 40 --epochs 1
 [ "$(grep -c '"seed": 43' run/eval/tasks.jsonl)" = 3 ] || fail "the second seed is missing"
 
@@ -128,6 +128,13 @@ says err "step-0000005"
 says err "model.safetensors"
 says err "1 of 3 snapshots could not be evaluated"
 same before run/eval/bpb.jsonl
+
+# --- two evaluations at once
+exec 9>>run/eval/run.lock
+flock 9
+run 1 mundwerk eval run --run run --tasks bpb
+says err "run/eval/run.lock is held"
+exec 9>&-
 
 # --- a damaged result file is named, not overwritten
 echo '{"step": 3, "bits' >run/eval/tasks.jsonl
