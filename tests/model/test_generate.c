@@ -54,7 +54,8 @@ static void bench_close(struct bench *b)
     model_release(&b->m);
 }
 
-/* Logits after the first `count` tokens. The largest logit is about 20. */
+/* Logits after the first `count` tokens. The largest logits are about 7; seen
+ * were differences of 3e-5 in fp32 and 0.08 in bf16. */
 static void check_logits(struct bench *b, const float *got, size_t count, double tolerance)
 {
     const float *want = b->logits + (count - 1) * V;
@@ -86,8 +87,8 @@ static void test_bf16(void **state)
     (void)state;
     struct bench b;
     bench_open(&b, KERNEL_BF16);
-    check_logits(&b, generator_feed(b.g, b.tokens, 40), 40, 0.5);
-    check_logits(&b, generator_feed(b.g, b.tokens + 40, 1), 41, 0.5);
+    check_logits(&b, generator_feed(b.g, b.tokens, 40), 40, 0.2);
+    check_logits(&b, generator_feed(b.g, b.tokens + 40, 1), 41, 0.2);
     bench_close(&b);
 }
 
