@@ -29,7 +29,7 @@ pretend scripts/setup </dev/null
 pretend bin/make </dev/null
 pretend bin/train <<'END'
 for o; do [ "$before" = --out ] && out=$o; before=$o; done
-mkdir -p "$out/checkpoints/step-0000001"
+mkdir -p "$out/checkpoints/step-000000$(cut -d " " -f 2 train/configs/german-mini.yaml)"
 [ ! -e "$CALLS.kill" ] || exit 1
 END
 pretend bin/mundwerk <<'END'
@@ -87,3 +87,15 @@ road 0
 says calls "mundwerk data prepare"
 says_not calls "--resume"
 [ ! -e "runs/a b/corpus/old" ] || fail "old documents are still there"
+
+# A step that a signal ended is no failure: quickstart says that it goes on.
+echo 'steps: 3' >train/configs/german-mini.yaml
+pretend bin/train <<'END'
+exit 143
+END
+road 143
+says out "quickstart: stopped; start it again and it goes on from here"
+says_not err "failed"
+pretend bin/train </dev/null # ends well, but before the last snapshot
+road 1
+says err "'train' ended before it made runs/a b/run/checkpoints/step-0000003"
