@@ -5,6 +5,7 @@
 #include "checkpoints/cmd_checkpoints.h"
 #include "common/config.h"
 #include "common/fs.h"
+#include "common/threads.h"
 #include "data/cmd_data.h"
 #include "eval/cmd_eval.h"
 #include "eval/cmd_generate.h"
@@ -35,6 +36,7 @@ static const struct command commands[] = {
 
 int main(int argc, char **argv)
 {
+    threads_settle(argv);
     const char *called = fs_base(argv[0]);
     for (const struct command *c = commands; c->name; c++)
         if (!strcmp(called, c->name))

@@ -11,4 +11,10 @@
 void threads_init(int count);
 int threads_count(void);
 
+/* Call first in main(). libgomp reads how long waiting threads spin before main() begins, and
+ * its default, some 14 ms, makes every barrier wait for the scheduler as soon as anything else
+ * runs on the machine (docs/LOG.md has the numbers). So unless the user has set OMP_WAIT_POLICY
+ * or GOMP_SPINCOUNT, this sets a short spin and starts the program anew in its place. */
+void threads_settle(char **argv);
+
 #endif
