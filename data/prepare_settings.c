@@ -24,9 +24,9 @@ const struct config_row prepare_rows[] = {
     CONFIG_LIST(S, set, "set", "KEY=VALUE", "set one of the keys below"),
 
     CONFIG_LIST(S, languages, "prepare.languages", "LANG",
-                "languages to keep, all = every one [de]"),
+                "languages to keep, as in de,fr; all = every one [de]"),
     CONFIG_LIST(S, buckets, "prepare.buckets", "BUCKET",
-                "perplexity buckets to keep, all = every one [head, middle]"),
+                "perplexity buckets to keep; all = every one [head,middle]"),
     CONFIG_BOOL(S, dedup_documents, "prepare.dedup_documents", "true",
                 "remove documents whose text stood before"),
     CONFIG_BOOL(S, dedup_paragraphs, "prepare.dedup_paragraphs", "true",
@@ -48,21 +48,35 @@ const struct config_row prepare_rows[] = {
     CONFIG_END,
 };
 
-static void settle_list(struct config_list *l, const char *first, const char *second)
+static void clear_list(struct config_list *l)
 {
-    if (!l->count) {
-        config_list_add(l, first);
-        if (second)
-            config_list_add(l, second);
-        return;
-    }
     for (size_t i = 0; i < l->count; i++)
-        if (!strcmp(l->items[i], "all")) {
-            for (size_t k = 0; k < l->count; k++)
-                free(l->items[k]);
-            l->count = 0;
-            return;
+        free(l->items[i]);
+    free(l->items);
+    *l = (struct config_list){0};
+}
+
+/* "de,fr" is two items; no items mean the defaults; "all" means no limit, an empty list. */
+static void settle_list(struct config_list *l, const char *defaults)
+{
+    struct config_list items = {0};
+    bool all = false;
+    if (!l->count)
+        config_list_add(l, defaults);
+    for (size_t i = 0; i < l->count; i++)
+        for (const char *s = l->items[i]; *s;) {
+            size_t len = strcspn(s, ", ");
+            char *item = mem_strndup(s, len);
+            all |= !strcmp(item, "all");
+            if (len)
+                config_list_add(&items, item);
+            free(item);
+            s += len + (s[len] != 0);
         }
+    clear_list(l);
+    if (all)
+        clear_list(&items);
+    *l = items;
 }
 
 int prepare_settle(struct prepare_settings *s, struct err *e)
@@ -76,8 +90,8 @@ int prepare_settle(struct prepare_settings *s, struct err *e)
     for (size_t i = 0; i < s->set.count; i++)
         if (config_assign(prepare_rows, s, s->set.items[i], "--set", e))
             return -1;
-    settle_list(&s->languages, "de", NULL);
-    settle_list(&s->buckets, "head", "middle");
+    settle_list(&s->languages, "de");
+    settle_list(&s->buckets, "head,middle");
     return 0;
 }
 

@@ -235,6 +235,11 @@ static void test_settings(void **state)
     assert_works(prepare_settle(&s, &e), e);
     assert_int_equal(s.languages.count, 0);
     assert_int_equal(s.buckets.count, 2);
+    config_list_add(&s.languages, "de,fr");
+    config_list_add(&s.languages, "it");
+    assert_works(prepare_settle(&s, &e), e);
+    assert_int_equal(s.languages.count, 3);
+    assert_string_equal(s.languages.items[1], "fr");
     config_list_add(&s.set, "prepare.min_paragraph_word=4");
     assert_fails(prepare_settle(&s, &e), e, "min_paragraph_words");
     config_release(prepare_rows, &s);
