@@ -12,7 +12,10 @@
 #include <omp.h>
 
 enum {
-    FEW_ROWS = 8,      /* up to so many rows packing B costs more than it gives */
+    /* Up to so many rows packing B costs more than it gives: where that is a transposition,
+     * and where it is a copy. */
+    FEW_ROWS_NEAR = 8,
+    FEW_ROWS_FAR = 1,
     FEW_COLUMNS = 256, /* columns of a task then */
     PACK_PANELS = 8    /* packed by one call, at most */
 };
@@ -172,7 +175,7 @@ void gemm(enum gemm_layout layout, enum kernel_precision precision, int64_t M, i
     if (M <= 0 || N <= 0 || K <= 0)
         return;
     bool a_near = layout != GEMM_TN, b_near = layout == GEMM_NT;
-    if (M <= FEW_ROWS) {
+    if (M <= (b_near ? FEW_ROWS_NEAR : FEW_ROWS_FAR)) {
         gemm_few_rows(&(struct gemm_few_args){.M = M,
                                               .N = N,
                                               .K = K,

@@ -253,57 +253,38 @@ INLINE void few_near(const struct gemm_few_args *g, const bool round)
             few_dots(g, m, n, 1, 1, round);
 }
 
-/* ms rows and nv vectors of columns of C: each row of B passes once. */
-INLINE void few_sums(const struct gemm_few_args *g, int64_t m, int64_t n, const int ms,
-                     const int nv, const bool round)
+/* One row and nv vectors of columns of C. */
+INLINE void few_sums(const struct gemm_few_args *g, int64_t m, int64_t n, const int nv,
+                     const bool round)
 {
     int64_t left = g->N - n;
-    vf sum[4][8];
-    for (int i = 0; i < ms; i++)
-        for (int j = 0; j < nv; j++)
-            sum[i][j] = (vf){0};
+    vf sum[8];
+    for (int j = 0; j < nv; j++)
+        sum[j] = (vf){0};
     for (int64_t k = 0; k < g->K; k++) {
-        const float *bk = g->b + k * g->ldb + n;
-        vf b[8];
+        const float *b = g->b + k * g->ldb + n;
+        vf a = vf_set(g->a[m * g->a_row + k * g->a_col]);
+        a = round ? vf_round_bf16(a) : a;
 #pragma GCC unroll 8
         for (int j = 0; j < nv; j++)
-            b[j] = few_load(bk + j * LANES, left - j * LANES, round);
-#pragma GCC unroll 4
-        for (int i = 0; i < ms; i++) {
-            vf a = vf_set(g->a[(m + i) * g->a_row + k * g->a_col]);
-            a = round ? vf_round_bf16(a) : a;
-#pragma GCC unroll 8
-            for (int j = 0; j < nv; j++)
-                sum[i][j] = vf_fma(a, b[j], sum[i][j]);
-        }
+            sum[j] = vf_fma(a, few_load(b + j * LANES, left - j * LANES, round), sum[j]);
     }
-    for (int i = 0; i < ms; i++)
-        for (int j = 0; j < nv; j++) {
-            float *c = g->c + (m + i) * g->ldc + n + j * LANES;
-            int64_t count = left - j * LANES < LANES ? left - j * LANES : LANES;
-            vf_store_n(c, g->add ? vf_load_n(c, count) + sum[i][j] : sum[i][j], count);
-        }
+    for (int j = 0; j < nv; j++) {
+        float *c = g->c + m * g->ldc + n + j * LANES;
+        int64_t count = left - j * LANES < LANES ? left - j * LANES : LANES;
+        vf_store_n(c, g->add ? vf_load_n(c, count) + sum[j] : sum[j], count);
+    }
 }
 
 INLINE void few_far(const struct gemm_few_args *g, const bool round)
 {
-    int64_t n = 0;
-    if (g->M >= 4) {
-        for (; n + 2 * LANES <= g->N; n += 2 * LANES) {
-            int64_t m = 0;
-            for (; m + 4 <= g->M; m += 4)
-                few_sums(g, m, n, 4, 2, round);
-            for (; m < g->M; m++)
-                few_sums(g, m, n, 1, 2, round);
-        }
-    } else {
+    for (int64_t m = 0; m < g->M; m++) {
+        int64_t n = 0;
         for (; n + 8 * LANES <= g->N; n += 8 * LANES)
-            for (int64_t m = 0; m < g->M; m++)
-                few_sums(g, m, n, 1, 8, round);
+            few_sums(g, m, n, 8, round);
+        for (; n < g->N; n += LANES)
+            few_sums(g, m, n, 1, round);
     }
-    for (; n < g->N; n += LANES)
-        for (int64_t m = 0; m < g->M; m++)
-            few_sums(g, m, n, 1, 1, round);
 }
 
 static void gemm_few(const struct gemm_few_args *g)
