@@ -166,7 +166,7 @@ static void test_threads(void **state)
         for (int precision = KERNEL_FP32; precision <= KERNEL_BF16; precision++)
             for (int64_t M = 4; M < 200; M += 150) {
                 struct problem p;
-                problem_init(&p, (enum gemm_layout)layout, M, 1000, 300, 0);
+                problem_init(&p, (enum gemm_layout)layout, M, 500, 1100, 0);
                 use_threads(1);
                 float *one = run(&p, (enum kernel_precision)precision, true);
                 for (int threads = 2; threads <= 3; threads++) {
