@@ -63,6 +63,11 @@ says_not calls "mundwerk"
 says_not calls "train"
 says out "The report, to open in a browser: $PWD/runs/a b/run/report.html"
 
+echo $$ >"runs/a b/stamps/pid" # one at a time
+road 1
+says err "another quickstart (process $$) is at work in runs/a b"
+rm "runs/a b/stamps/pid"
+
 rm "runs/a b/tokenizer/tokenizer.json" # what is missing is made again
 road 0
 says calls "mundwerk tokenizer train"
