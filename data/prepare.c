@@ -18,11 +18,11 @@
 #include <omp.h>
 #include <string.h>
 
-#define READ_BATCHES    4  /* a file and round; the first file: 2 a thread */
-#define FILES_OPEN_MAX  64 /* small files at once */
-#define SMALL_FILE      ((uint64_t)1 << 20)
-#define IN_FLIGHT_BYTES ((uint64_t)16 << 20) /* of input a thread, read and not yet deduplicated */
-#define FINISH_BATCHES  8                    /* a thread and round */
+#define READ_BATCHES    8                    /* a file and round; the first file: 2 a thread */
+#define FILES_OPEN_MAX  64                   /* small files at once */
+#define SMALL_FILE      ((uint64_t)1 << 20)  /* bytes */
+#define IN_FLIGHT_BYTES ((uint64_t)16 << 20) /* a thread, read and not yet deduplicated */
+#define FINISH_BATCHES  16                   /* a thread and round */
 #define NAMED_LINES     5                    /* of each kind of bad line */
 
 /* A batch on its way, and what became of it. */
