@@ -57,8 +57,8 @@ void json_open(struct json *j, const char *text, size_t len);
 enum json_type json_peek(struct json *j); /* type of the next value */
 int json_object(struct json *j);          /* enter an object */
 int json_array(struct json *j);           /* enter an array */
-/* Next member of the object: 1 and its key, 0 at '}' (left), -1 error. A key that
- * does not fit into key_cap is cut with its length kept in *key_len if not NULL. */
+/* Next member of the object: 1 and its key, 0 at '}' (left), -1 error. A key that does not fit
+ * into key_cap bytes with its NUL is cut: make room for more than the longest wanted key. */
 int json_next_key(struct json *j, char *key, size_t key_cap);
 int json_next(struct json *j); /* next element of the array: 1, 0 at ']' (left), -1 */
 int json_string(struct json *j, struct buf *out); /* unescaped; replaces out's contents */
