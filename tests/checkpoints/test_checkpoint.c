@@ -2,7 +2,7 @@
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/manifest.h"
 #include "common/seal.h"
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include <fcntl.h>
 #include <stdio.h>

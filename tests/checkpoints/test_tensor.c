@@ -1,7 +1,7 @@
 /* safetensors: bytes out, bytes in, and a sentence for each of the thirteen rules. */
 #include "checkpoints/tensor.h"
 #include "common/rng.h"
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #include "common/file.h"
 #include "common/hash.h"
 #include "common/mem.h"
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include <errno.h>
 #include <signal.h>

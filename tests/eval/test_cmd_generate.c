@@ -7,7 +7,7 @@
  * writes a chain of tokens, and among them halves of characters and a byte that
  * belongs to none.
  */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "checkpoints/checkpoint.h"
 #include "common/threads.h"

@@ -1,7 +1,7 @@
 /*
  * The generator against model_forward(): the cache must change nothing but rounding.
  */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "common/threads.h"
 #include "model/generate.h"

@@ -3,7 +3,7 @@
  * nor do gradients, but for the order of their sums. The batch is larger than the
  * block of rows that model_loss() takes at a time.
  */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "common/cpu.h"
 #include "common/threads.h"

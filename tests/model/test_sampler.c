@@ -2,7 +2,7 @@
  * The filters on cases whose answer can be worked out by hand, and on independently
  * computed vectors where those are at hand.
  */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "common/json.h"
 #include "model/generate.h"

@@ -2,7 +2,7 @@
  * The trainer: Hugging Face's merges (golden files), a recount from scratch as the
  * reference, ties, limits, threads.
  */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "common/json.h"
 #include "common/log.h"

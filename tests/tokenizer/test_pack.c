@@ -1,5 +1,5 @@
 /* Packing: what stands in the shards, which documents are held out, what goes wrong. */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "common/hash.h"
 #include "common/log.h"

@@ -1,5 +1,5 @@
 /* Pre-tokenization: the cuts, no byte lost, invalid bytes, custom patterns, time. */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "common/json.h"
 #include "common/rng.h"

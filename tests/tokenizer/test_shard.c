@@ -3,7 +3,7 @@
 #include "common/mem.h"
 #include "common/rng.h"
 #include "common/seal.h"
-#include "tests/unit.h"
+#include "tests/test.h"
 #include "tokenizer/shard.h"
 
 #include <stdio.h>

@@ -2,7 +2,7 @@
  * Encoding and decoding: Hugging Face's ids (golden), a naive reference, any bytes
  * and back, the worst case, and every way a tokenizer.json can be bad.
  */
-#include "tests/unit.h"
+#include "tests/test.h"
 
 #include "common/json.h"
 #include "common/log.h"
@@ -294,7 +294,7 @@ static void test_special_tokens(void **state)
     tokenizer_free(t);
 }
 
-static void test_folder(void **state)
+static void test_written_folder(void **state)
 {
     (void)state;
     struct tokenizer *t = train_on_corpus("german", 500), *again;
@@ -556,7 +556,7 @@ int main(void)
         cmocka_unit_test(test_any_bytes_come_back),
         cmocka_unit_test(test_worst_case_is_not_quadratic),
         cmocka_unit_test(test_special_tokens),
-        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_written_folder),
         cmocka_unit_test(test_foreign_files),
         cmocka_unit_test(test_bos_needs_special_tokens),
         cmocka_unit_test(test_bad_vocabularies),
