@@ -53,15 +53,15 @@ road() { # CODE: quickstart with these texts; what it called stands in ./calls
 road 0
 says out "\$ mundwerk data prepare --in '$PWD/../my texts/documents' --out 'runs/a b/corpus'"
 says calls "mundwerk tokenizer train --in runs/a b/corpus --out runs/a b/tokenizer --vocab-size 8192"
-says calls "mundwerk eval report --run runs/a b/run"
+says calls "mundwerk eval report --run runs/a b/german-mini"
 says_not calls "--resume"
-says out "The report, to open in a browser: $PWD/runs/a b/run/report.html"
+says out "The report, to open in a browser: $PWD/runs/a b/german-mini/report.html"
 
 road 0 # all is done
 says out "done before: runs/a b/corpus/ledger.json"
 says_not calls "mundwerk"
 says_not calls "train"
-says out "The report, to open in a browser: $PWD/runs/a b/run/report.html"
+says out "The report, to open in a browser: $PWD/runs/a b/german-mini/report.html"
 
 echo $$ >"runs/a b/stamps/pid" # one at a time
 road 1
@@ -75,12 +75,12 @@ says_not calls "mundwerk data prepare"
 
 echo 'steps: 2' >train/configs/german-mini.yaml # another configuration: another run
 : >calls.kill
-: >"runs/a b/run/old"
+: >"runs/a b/german-mini/old"
 road 1
 says err "quickstart: 'train' failed"
 says_not calls "data prepare"
 says_not calls "--resume"
-[ ! -e "runs/a b/run/old" ] || fail "the old run is still there"
+[ ! -e "runs/a b/german-mini/old" ] || fail "the old run is still there"
 rm calls.kill
 road 0 # killed in training: it goes on
 says calls "--resume"
@@ -103,4 +103,4 @@ says out "quickstart: stopped; start it again and it goes on from here"
 says_not err "failed"
 pretend bin/train </dev/null # ends well, but before the last snapshot
 road 1
-says err "'train' ended before it made runs/a b/run/checkpoints/step-0000003"
+says err "'train' ended before it made runs/a b/german-mini/checkpoints/step-0000003"
