@@ -565,6 +565,21 @@ static void put_name(struct buf *out, const struct names *names, size_t id)
     json_put_string(out, name, len);
 }
 
+/* "a b", which every version of Hugging Face's reader takes; pairs only those since 0.20. No
+ * name holds a blank: byte-level BPE spells it Ġ. */
+static void put_merge(struct buf *out, const struct names *names, uint64_t merge)
+{
+    size_t left_len, right_len;
+    const char *left = names_get(names, (size_t)(merge >> 32), &left_len);
+    const char *right = names_get(names, (size_t)(merge & UINT32_MAX), &right_len);
+    struct buf both = {0};
+    buf_add(&both, left, left_len);
+    buf_putc(&both, ' ');
+    buf_add(&both, right, right_len);
+    json_put_string(out, both.data, both.len);
+    buf_release(&both);
+}
+
 void vocab_write_json(struct buf *out, const char *regex, const struct names *names,
                       const uint64_t *merges, size_t merge_count)
 {
@@ -598,11 +613,8 @@ void vocab_write_json(struct buf *out, const char *regex, const struct names *na
     }
     buf_puts(out, "\n    },\n    \"merges\": [");
     for (size_t i = 0; i < merge_count; i++) {
-        buf_puts(out, i ? ",\n      [" : "\n      [");
-        put_name(out, names, (size_t)(merges[i] >> 32));
-        buf_puts(out, ", ");
-        put_name(out, names, (size_t)(merges[i] & UINT32_MAX));
-        buf_putc(out, ']');
+        buf_puts(out, i ? ",\n      " : "\n      ");
+        put_merge(out, names, merges[i]);
     }
     buf_puts(out, merge_count ? "\n    ]\n  }\n}\n" : "]\n  }\n}\n");
 }

@@ -59,12 +59,9 @@ static struct buf finish(struct bpe_trainer *t, struct tokenizer **keep)
         json_skip(&j);
     assert_int_equal(json_array(&j), 0);
     while ((more = json_next(&j)) > 0) {
-        json_array(&j);
-        for (int i = 0; json_next(&j) > 0; i++) {
-            json_string(&j, &part);
-            buf_add(&merges, part.data, part.len);
-            buf_putc(&merges, i ? '\n' : ' ');
-        }
+        json_string(&j, &part);
+        buf_add(&merges, part.data, part.len);
+        buf_putc(&merges, '\n');
     }
     assert_int_equal(more, 0);
     buf_putc(&merges, '\0');
