@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/threads.h"
 #include "common/utf8.h"
+#include "eval/choose.h"
 #include "eval/load.h"
 #include "model/generate.h"
 
@@ -154,27 +155,6 @@ static int generation_init(struct generation *g, const struct loaded *loaded,
                           (enum kernel_precision)o->precision, e);
 }
 
-/* Chooses from logits (V) among the ids the tokenizer has: a model may have rows beyond. */
-static uint32_t choose(struct generation *g, float *logits)
-{
-    int64_t V = g->loaded->model.config.vocab_size;
-    for (int64_t v = tokenizer_vocab_size(g->loaded->tokenizer); v < V; v++)
-        logits[v] = -INFINITY;
-    return sampler_pick(&g->sampler, logits, V, g->candidates, &g->rng);
-}
-
-/* Weights of a run that went wrong, or of a file that was tampered with, give NaN. */
-static int check_logits(const float *logits, int64_t V, struct err *e)
-{
-    for (int64_t v = 0; v < V; v++)
-        if (!isfinite(logits[v]))
-            return err_set(e,
-                           "the model's logits are not finite (id %lld): its weights are damaged "
-                           "or its training diverged",
-                           (long long)v);
-    return 0;
-}
-
 static int generate(struct generation *g, int64_t max_tokens, bool echo, const char *prompt,
                     int64_t *written, struct err *e)
 {
@@ -187,9 +167,10 @@ static int generate(struct generation *g, int64_t max_tokens, bool echo, const c
     }
     float *logits = generator_feed(g->generator, g->prompt.v, g->prompt.count);
     while (logits && *written < max_tokens) {
-        if (check_logits(logits, g->loaded->model.config.vocab_size, e))
+        uint32_t id;
+        if (choose_token(&id, logits, g->loaded->model.config.vocab_size, t, &g->sampler,
+                         g->candidates, &g->rng, e))
             return -1;
-        uint32_t id = choose(g, logits);
         if (id == TOKEN_EOS)
             break;
         ++*written;

@@ -5,7 +5,7 @@
 
 #include "common/rng.h"
 #include "common/utf8.h"
-#include "model/generate.h"
+#include "eval/choose.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -73,11 +73,13 @@ static int continue_prompt(struct sampling *g, struct sample *s, struct err *e)
     }
     rng_init(&rng, s->seed, (uint64_t)(s->mode + 1));
     generator_reset(g->generator);
-    const float *logits = generator_feed(g->generator, g->ids.v, g->ids.count);
+    float *logits = generator_feed(g->generator, g->ids.v, g->ids.count);
     g->ids.count = 0;
     while (logits && (int64_t)s->tokens < g->options->max_tokens) {
-        uint32_t id = sampler_pick(&samplers[s->mode], logits, g->model->config.vocab_size,
-                                   g->scratch, &rng);
+        uint32_t id;
+        if (choose_token(&id, logits, g->model->config.vocab_size, g->tokenizer, &samplers[s->mode],
+                         g->scratch, &rng, e))
+            return -1;
         s->ended = id == TOKEN_EOS;
         if (s->ended)
             break;

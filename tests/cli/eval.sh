@@ -108,6 +108,11 @@ wrong "git clone https://github.com/LSX-UniWue/SuperGLEBer" --run run --tasks of
 wrong "there are no held-out tokens nothing.valid" --run run --tasks bpb --data nothing
 wrong "did you mean" --run run --task bpb
 
+# --- a model with more rows than the tokenizer has ids
+run 0 mundwerk train --config model.yaml --out wide --set model.vocab_multiple=256 --set train.steps=5
+run 0 mundwerk eval run --run wide --tasks samples --sample-tokens 8
+[ "$(wc -l <wide/eval/samples.jsonl)" = 32 ] || fail "not 2 x 8 x 2 samples of the wide model"
+
 # --- held-out tokens of another tokenizer
 run 1 mundwerk eval run --checkpoint run/checkpoints/step-0000010 --out alien-results --tasks bpb --data alien
 says err "does not match the held-out tokens"
