@@ -82,6 +82,8 @@ static size_t broken_length(const char *s, size_t len)
 /* Prints the bytes of b that are decided and removes them; at the end all are. */
 static int print_text(struct buf *b, bool at_end, struct err *e)
 {
+    if (!b->len) /* a special token has no text */
+        return 0;
     size_t ready = at_end ? b->len : utf8_complete_prefix(b->data, b->len), at = 0;
     while (at < ready) {
         size_t good = utf8_invalid_at(b->data + at, ready - at);

@@ -77,7 +77,8 @@ static void chain(struct model *m, uint32_t from, uint32_t to)
 }
 
 /* "b" is followed by c, ä in two tokens, a byte of no character, d, and the end; "x" by
- * itself for ever; "y" by two of the three bytes of €, then z and the end. */
+ * itself for ever; "y" by two of the three bytes of €, then z and the end; "p" by
+ * <pad>, which has no text, and the end. */
 static void make_model(struct model *m, const struct tokenizer *t)
 {
     static const unsigned char path[] = {'b', 'c', 0xC3, 0xA4, 0xFF, 'd'};
@@ -94,6 +95,8 @@ static void make_model(struct model *m, const struct tokenizer *t)
     chain(m, id_of(t, 0xE2), id_of(t, 0x82));
     chain(m, id_of(t, 0x82), id_of(t, 'z'));
     chain(m, id_of(t, 'z'), TOKEN_EOS);
+    chain(m, id_of(t, 'p'), TOKEN_PAD);
+    chain(m, TOKEN_PAD, TOKEN_EOS);
 }
 
 static void save(const struct model *m, const struct tokenizer *t, const char *tokenizer_dir)
@@ -237,6 +240,7 @@ static void test_text(void **state)
            "c\xC3\xA4\xEF\xBF\xBD"
            "d\n");
     expect(0, snapshot, "--max-tokens", "1", "ab", "abc\n");
+    expect(0, snapshot, "--no-echo", NULL, "p", "\n");
 }
 
 /* The end cuts a character in two: its half must not be printed. */
