@@ -381,7 +381,7 @@ static int save(struct job *j)
 {
     if (record_sync(&j->record, &j->err) ||
         snapshot_save(&j->trainer, &j->record, &j->source, &j->err) || prune(j))
-        return err_add(&j->err, "snapshot of step %" PRIu64, j->trainer.step);
+        return -1;
     j->saved = (int64_t)j->trainer.step;
     return 0;
 }

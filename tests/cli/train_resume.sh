@@ -154,7 +154,7 @@ half=$(($(wc -c <full/checkpoints/step-0000010/trainer/state.safetensors) / 1024
 before=$(ls full/checkpoints)
 run 1 sh -c "ulimit -f $half; exec train --out full --resume"
 says err "File too large"
-[ "$(grep -c 'snapshot of step' err)" = 1 ] || fail "one sentence expected"
+[ "$(grep -o 'snapshot of step' err | wc -l)" = 1 ] || fail "one sentence expected: $(cat err)"
 [ "$(ls full/checkpoints | grep step-)" = "$(echo "$before" | grep step-)" ] || fail "snapshots changed"
 run 0 mundwerk checkpoints verify full
 run 0 train --out full --resume
