@@ -4,6 +4,7 @@
  */
 #include "eval/report.h"
 
+#include "checkpoints/checkpoint.h"
 #include "common/config.h"
 #include "common/fs.h"
 #include "common/log.h"
@@ -56,16 +57,14 @@ static void read_text(struct buf *out, const char *run, const char *name)
 /* The newest snapshot folder of the run; caller frees, NULL if there is none. */
 static char *newest_snapshot(const char *run)
 {
-    struct err ignored;
-    struct fs_list names = {0};
-    char *folder = fs_join(run, "checkpoints");
+    struct err why;
+    struct checkpoint_list list;
     char *newest = NULL;
-    if (!fs_list_folder(&names, folder, &ignored))
-        for (size_t i = names.count; i-- > 0 && !newest;)
-            if (!strncmp(names.paths[i], "step-", 5))
-                newest = fs_join(folder, "%s", names.paths[i]);
-    fs_list_release(&names);
-    free(folder);
+    if (checkpoint_find(&list, run, &why))
+        log_warn("%s", why.msg);
+    else if (list.count)
+        newest = mem_strdup(list.entries[list.count - 1].path); /* by step, oldest first */
+    checkpoint_list_release(&list);
     return newest;
 }
 

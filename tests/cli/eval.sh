@@ -118,6 +118,26 @@ run 1 mundwerk eval run --checkpoint run/checkpoints/step-0000010 --out alien-re
 says err "does not match the held-out tokens"
 [ -e alien-results/bpb.jsonl ] && fail "a result was written nevertheless"
 
+# --- the report: one page, of what train and eval run have left
+run 0 mundwerk eval report --run run
+says err "wrote run/report.html"
+says run/report.html "<h1>run</h1>"
+says run/report.html "2 layers"
+says run/report.html "Der Bundestag hat am Donnerstag"
+run 0 mundwerk eval report --run run/ --out page.html
+same run/report.html page.html
+run 2 mundwerk eval report
+says err "--run is missing"
+run 1 mundwerk eval report --run nowhere
+says err "there is no run folder nowhere"
+# the newest snapshot is that of the highest step, not of the last name
+mkdir -p long/checkpoints
+cp -r run/checkpoints/step-0000005 long/checkpoints/step-9999999
+cp -r run/checkpoints/step-0000010 long/checkpoints/step-10000000
+sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 1/' long/checkpoints/step-9999999/config.json
+run 0 mundwerk eval report --run long
+says long/report.html "2 layers"
+
 # --- two snapshots with the same weights
 run 0 mundwerk train --config model.yaml --out frozen --set train.steps=2 --set optimizer.lr=0 \
     --set optimizer.min_lr=0
