@@ -76,7 +76,8 @@ struct prepare {
     struct hash_set documents, paragraphs;
     struct ratio ratio;
     bool measuring; /* the ratio's tokenizer is ready; until then jobs wait in held */
-    uint64_t held_bytes;
+    struct ratio_supply supply;
+    size_t sample_count; /* the first of held are what it learns from; 0: not yet enough */
     struct job_list held, to_dedup, to_finish;
     size_t finishing; /* the first of to_finish are done in this round */
     struct output output;
@@ -585,39 +586,37 @@ static void collect_parsed(struct prepare *p)
     memmove(p->slots, p->slots + done, p->slot_count * sizeof(p->slots[0]));
 }
 
-static uint64_t kept_text(const struct batch *b)
+static struct ratio_options ratio_options(const struct prepare_settings *s)
 {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < b->doc_count; i++) {
-        const struct document *d = &b->docs[i];
-        for (uint32_t k = 0; !d->removal && k < d->paragraph_count; k++)
-            if (b->paragraphs[d->paragraph_at + k].fate == FATE_KEPT)
-                bytes += b->paragraphs[d->paragraph_at + k].len;
-    }
-    return bytes;
+    return (struct ratio_options){.max = s->max_token_word_ratio,
+                                  .tokenizer = s->ratio_tokenizer,
+                                  .vocab_size = (uint32_t)s->bootstrap_vocab_size,
+                                  .min_frequency = (uint64_t)s->bootstrap_min_frequency,
+                                  .train_bytes = (uint64_t)s->bootstrap_bytes};
 }
 
-/* Until the measuring tokenizer is ready, deduplicated jobs wait, reduced to what is kept. */
+/* Until the measuring tokenizer is ready, deduplicated jobs wait, reduced to what is kept. How
+ * many come in one round depends on the threads, so the sample ends at one job, not at a round. */
 static void hold(struct prepare *p, struct job *j)
 {
-    uint64_t bytes = kept_text(&j->batch);
-    p->held_bytes += bytes;
+    struct ratio_options o = ratio_options(p->settings);
     batch_compact(&j->batch);
     list_add(&p->held, j);
+    if (p->sample_count)
+        return;
+    ratio_gather(&p->supply, &j->batch);
+    if (ratio_enough(&p->supply, &o))
+        p->sample_count = p->held.count;
 }
 
 static int start_measuring(struct prepare *p)
 {
-    const struct prepare_settings *s = p->settings;
-    struct ratio_options o = {.max = s->max_token_word_ratio,
-                              .tokenizer = s->ratio_tokenizer,
-                              .vocab_size = (uint32_t)s->bootstrap_vocab_size,
-                              .min_frequency = (uint64_t)s->bootstrap_min_frequency,
-                              .train_bytes = (uint64_t)s->bootstrap_bytes};
-    struct batch **batches = mem_alloc((p->held.count + 1) * sizeof(struct batch *));
-    for (size_t i = 0; i < p->held.count; i++)
+    struct ratio_options o = ratio_options(p->settings);
+    size_t count = p->sample_count ? p->sample_count : p->held.count;
+    struct batch **batches = mem_alloc((count + 1) * sizeof(struct batch *));
+    for (size_t i = 0; i < count; i++)
         batches[i] = &p->held.v[i]->batch;
-    struct ratio_text text = {batches, p->held.count};
+    struct ratio_text text = {batches, count};
     int failed = ratio_init(&p->ratio, &o, &text, &p->ledger->ratio, &p->error);
     free(batches);
     if (failed) {
@@ -629,15 +628,6 @@ static int start_measuring(struct prepare *p)
     p->to_finish = ready;
     p->measuring = true;
     return 0;
-}
-
-/* How much text must be at hand before measuring starts. */
-static uint64_t hold_bytes(const struct prepare_settings *s)
-{
-    bool given = s->ratio_tokenizer && *s->ratio_tokenizer;
-    if (s->max_token_word_ratio <= 0)
-        return 0;
-    return given ? RATIO_SAMPLE_BYTES : (uint64_t)s->bootstrap_bytes;
 }
 
 static bool input_is_over(const struct prepare *p)
@@ -665,7 +655,7 @@ static void end_round(struct prepare *p)
         for (struct job *j = p->slots[i]->head; j; j = j->next)
             p->in_flight += j->batch.text.len + j->batch.raw.len;
     if (!p->measuring && !p->failed &&
-        (p->held_bytes >= hold_bytes(p->settings) || (input_is_over(p) && !p->to_dedup.count)))
+        (p->sample_count || (input_is_over(p) && !p->to_dedup.count)))
         start_measuring(p);
     if (input_is_over(p) && !p->to_dedup.count && !p->to_finish.count && p->measuring)
         output_flush(&p->output);

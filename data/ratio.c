@@ -17,13 +17,19 @@
 
 #define TRAIN_WORD_BYTES_MAX 12.0 /* of a paragraph to learn from, white space included */
 
-/* Calls `use` for each kept paragraph that looks like running text until it has given out
- * `limit` bytes; *bytes says how many. */
+/* Whether a paragraph is kept and looks like running text. */
+static bool is_usable(const struct paragraph *p)
+{
+    return p->fate == FATE_KEPT && p->len <= TRAIN_WORD_BYTES_MAX * p->words;
+}
+
+/* Calls `use` for each usable paragraph until it has given out `limit` bytes; *bytes says
+ * how many. */
 typedef int (*paragraph_use)(void *context, const char *text, const struct paragraph *p,
                              struct err *e);
 
-static int each_paragraph(const struct ratio_text *t, double word_bytes_max, uint64_t limit,
-                          paragraph_use use, void *context, uint64_t *bytes, struct err *e)
+static int each_paragraph(const struct ratio_text *t, uint64_t limit, paragraph_use use,
+                          void *context, uint64_t *bytes, struct err *e)
 {
     *bytes = 0;
     for (size_t i = 0; i < t->count; i++) {
@@ -34,7 +40,7 @@ static int each_paragraph(const struct ratio_text *t, double word_bytes_max, uin
                 continue;
             for (uint32_t k = 0; k < doc->paragraph_count; k++) {
                 const struct paragraph *p = &b->paragraphs[doc->paragraph_at + k];
-                if (p->fate != FATE_KEPT || p->len > word_bytes_max * p->words)
+                if (!is_usable(p))
                     continue;
                 if (*bytes + p->len > limit && *bytes)
                     return 0;
@@ -79,8 +85,8 @@ static int train(struct ratio *r, const struct ratio_options *o, const struct ra
     struct bpe_trainer *trainer;
     if (bpe_trainer_new(&trainer, &options, e))
         return err_add(e, "bootstrap tokenizer");
-    int failed = each_paragraph(text, TRAIN_WORD_BYTES_MAX, o->train_bytes, use_for_training,
-                                trainer, &facts->trained_bytes, e);
+    int failed = each_paragraph(text, o->train_bytes, use_for_training, trainer,
+                                &facts->trained_bytes, e);
     if (!failed) {
         log_info("training the bootstrap tokenizer on the first %s of text",
                  log_bytes(facts->trained_bytes));
@@ -95,8 +101,7 @@ static int calibrate(struct ratio *r, const struct ratio_text *text, struct ledg
 {
     struct calibration c = {.worker = &r->workers[0]};
     uint64_t bytes;
-    if (each_paragraph(text, TRAIN_WORD_BYTES_MAX, RATIO_SAMPLE_BYTES, use_for_calibration, &c,
-                       &bytes, e))
+    if (each_paragraph(text, RATIO_SAMPLE_BYTES, use_for_calibration, &c, &bytes, e))
         return err_add(e, "calibration of the token-to-word ratio");
     facts->sample_words = c.words;
     facts->sample_tokens = c.tokens;
@@ -112,6 +117,27 @@ static int calibrate(struct ratio *r, const struct ratio_text *text, struct ledg
         facts->note = note.data;
     }
     return 0;
+}
+
+void ratio_gather(struct ratio_supply *s, const struct batch *b)
+{
+    for (size_t i = 0; i < b->doc_count; i++) {
+        const struct document *d = &b->docs[i];
+        for (uint32_t k = 0; !d->removal && k < d->paragraph_count; k++) {
+            const struct paragraph *p = &b->paragraphs[d->paragraph_at + k];
+            s->kept += p->fate == FATE_KEPT ? p->len : 0;
+            s->usable += is_usable(p) ? p->len : 0;
+        }
+    }
+}
+
+bool ratio_enough(const struct ratio_supply *s, const struct ratio_options *o)
+{
+    bool given = o->tokenizer && *o->tokenizer;
+    uint64_t want = RATIO_SAMPLE_BYTES;
+    if (!given && o->train_bytes > want)
+        want = o->train_bytes;
+    return s->usable >= want || s->kept / RATIO_SUPPLY_FACTOR >= want;
 }
 
 int ratio_init(struct ratio *r, const struct ratio_options *o, const struct ratio_text *text,

@@ -62,6 +62,22 @@ struct ratio_text {
     size_t count;
 };
 
+/* What waits for the tokenizer, as bytes of kept paragraphs. */
+struct ratio_supply {
+    uint64_t kept;
+    uint64_t usable; /* of them, what training and calibration take */
+};
+
+#define RATIO_SUPPLY_FACTOR 8 /* kept text is held to at most so many times what is wanted */
+
+/* Adds a batch, after deduplication. */
+void ratio_gather(struct ratio_supply *s, const struct batch *b);
+/* Whether the batches gathered give training and calibration all they take, so that more
+ * would change nothing; or so much lies there that the wait ends with less. Depends on the
+ * batches alone: asked after each one in canonical order, it is true at the same one
+ * whatever the number of threads. */
+bool ratio_enough(const struct ratio_supply *s, const struct ratio_options *o);
+
 /* Loads or trains the tokenizer and calibrates it on `text`, the first of the corpus.
  * Fills `facts`. Outside parallel regions. */
 int ratio_init(struct ratio *r, const struct ratio_options *o, const struct ratio_text *text,

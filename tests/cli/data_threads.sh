@@ -48,6 +48,36 @@ says given1/ledger.json '"tokenizer": "tok", "pattern": "llama3"'
 run 1 mundwerk data prepare --in in --out given3 --ratio-tokenizer absent
 says err "absent"
 
+# What the bootstrap tokenizer learns from ends at the same paragraph for any number of threads,
+# also where little of the text is fit to learn from and the files end in different rounds.
+mkdir long
+awk 'BEGIN {
+    srand(9)
+    for (f = 0; f < 8; f++)
+        for (d = 0; d < 400; d++) {
+            printf "{\"text\":\"" >("long/" f ".jsonl")
+            for (i = 0; i < 5; i++) {
+                for (j = 0; j < 40; j++) {
+                    k = i > 1 ? 14 : 4
+                    w = ""
+                    while (k--)
+                        w = w sprintf("%c", 97 + int(26 * rand() * rand()))
+                    printf "%s ", w >("long/" f ".jsonl")
+                }
+                printf "\\n" >("long/" f ".jsonl")
+            }
+            printf "\"}\n" >("long/" f ".jsonl")
+        }
+}'
+for threads in 1 2 3; do
+    run 0 mundwerk data prepare --in long --out long$threads --threads $threads --set prepare.bootstrap_bytes=400k --set prepare.max_token_word_ratio=6
+    run 0 mundwerk data prepare --in long --out tok$threads --threads $threads --ratio-tokenizer tok
+    diff -r long1 long$threads || fail "$threads threads train another bootstrap tokenizer"
+    diff -r tok1 tok$threads || fail "$threads threads calibrate a given tokenizer otherwise"
+done
+says_not long1/ledger.json '"token_word_ratio": 0,'
+says long1/ledger.json '"trained_on_bytes": 400000,'
+
 # Killed in the middle, then run again.
 mundwerk data prepare --in in --out killed --threads 1 >/dev/null 2>&1 &
 pid=$!

@@ -235,12 +235,44 @@ static void test_bounds(void **state)
     batch_release(&b);
 }
 
+/* What waits is enough once all of it that can be learned from is there, not before, and ends
+ * somewhere on a corpus that holds no running text. */
+static void test_enough(void **state)
+{
+    (void)state;
+    struct ratio_supply s = {0};
+    struct ratio_options o = {.max = 8, .train_bytes = 3 * RATIO_SAMPLE_BYTES};
+    struct batch b = {0};
+    add_paragraph(&b, "Der Himmel ist blau", 19);
+    add_paragraph(&b, "/de/c/trebic-unesco", 19);
+    add_paragraph(&b, "kam vorher schon vor", 20);
+    b.paragraphs[2].fate = FATE_DUPLICATE;
+    one_document(&b);
+    ratio_gather(&s, &b);
+    assert_int_equal(s.usable, 19);
+    assert_int_equal(s.kept, 38);
+    b.docs[0].removal = REMOVAL_DUPLICATE;
+    ratio_gather(&s, &b);
+    assert_int_equal(s.kept, 38);
+    batch_release(&b);
+    s = (struct ratio_supply){.kept = 4 * o.train_bytes, .usable = o.train_bytes - 1};
+    assert_false(ratio_enough(&s, &o));
+    s.usable++;
+    assert_true(ratio_enough(&s, &o));
+    o.train_bytes = 1; /* calibration wants more */
+    s.kept = s.usable = RATIO_SAMPLE_BYTES - 1;
+    assert_false(ratio_enough(&s, &o));
+    s.kept = RATIO_SUPPLY_FACTOR * RATIO_SAMPLE_BYTES;
+    assert_true(ratio_enough(&s, &o));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_examples_on_made_up_german),
         cmocka_unit_test(test_examples_on_real_german),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_enough),
     };
     threads_init(2);
     log_quiet(true);
