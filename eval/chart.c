@@ -12,7 +12,7 @@
 enum {
     WIDTH = 760,
     HEIGHT = 330,
-    LEFT = 58,
+    LEFT = 72,
     RIGHT = 116, /* room for the names at the line's end */
     TOP = 14,
     BOTTOM = 42,
@@ -144,7 +144,7 @@ static void put_y_axis(struct buf *out, const struct frame *f, const char *label
         buf_puts(out, "</text>");
     }
     buf_printf(out,
-               "<text class=\"label\" transform=\"translate(14 %d) rotate(-90)\" "
+               "<text class=\"label\" transform=\"translate(13 %d) rotate(-90)\" "
                "text-anchor=\"middle\">",
                (TOP + HEIGHT - BOTTOM) / 2);
     html_puts(out, label);

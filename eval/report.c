@@ -501,6 +501,33 @@ static bool is_new_row(const struct results *s, size_t i)
     return true;
 }
 
+static bool is_greedy(const struct result *one)
+{
+    return one->mode && !strcmp(one->mode, "greedy");
+}
+
+static void put_sample_row(struct buf *out, const struct results *s, const struct result *first,
+                           const double *steps, size_t columns)
+{
+    buf_puts(out, "<tr><td>");
+    html_puts(out, first->prompt);
+    if (first->mode) {
+        buf_puts(out, "<br><span class=\"none\">");
+        html_puts(out, first->mode);
+        buf_puts(out, "</span>");
+    }
+    buf_puts(out, "</td>");
+    for (size_t c = 0; c < columns; c++) {
+        const struct result *one = find_sample(s, steps[c], first);
+        buf_puts(out, "<td class=\"t\">");
+        if (one)
+            html_puts(out, one->text);
+        buf_puts(out, "</td>");
+    }
+    buf_puts(out, "</tr>\n");
+}
+
+/* Sampled text comes first: the greedy text of a small model soon turns in circles. */
 static void put_samples(struct buf *out, const struct report *r)
 {
     const struct results *s = &r->samples;
@@ -520,26 +547,10 @@ static void put_samples(struct buf *out, const struct report *r)
     for (size_t c = 0; c < columns; c++)
         buf_printf(out, "<th>step %s</th>", page_grouped((unsigned long long)steps[c]));
     buf_puts(out, "</tr>\n");
-    for (size_t i = 0; i < s->count; i++) {
-        if (!is_new_row(s, i))
-            continue;
-        buf_puts(out, "<tr><td>");
-        html_puts(out, s->v[i].prompt);
-        if (s->v[i].mode) {
-            buf_puts(out, "<br><span class=\"none\">");
-            html_puts(out, s->v[i].mode);
-            buf_puts(out, "</span>");
-        }
-        buf_puts(out, "</td>");
-        for (size_t c = 0; c < columns; c++) {
-            const struct result *one = find_sample(s, steps[c], &s->v[i]);
-            buf_puts(out, "<td class=\"t\">");
-            if (one)
-                html_puts(out, one->text);
-            buf_puts(out, "</td>");
-        }
-        buf_puts(out, "</tr>\n");
-    }
+    for (int greedy = 0; greedy < 2; greedy++)
+        for (size_t i = 0; i < s->count; i++)
+            if (is_new_row(s, i) && is_greedy(&s->v[i]) == (greedy == 1))
+                put_sample_row(out, s, &s->v[i], steps, columns);
     buf_puts(out, "</table></div>\n");
     page_section_end(out);
 }
