@@ -22,12 +22,13 @@ Q       ?= @
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
         -Wvla -Wundef -Wformat=2
 OPT  := -O2 -g -fno-math-errno -ffp-contract=off
+# WERROR=1 makes warnings errors, as CI does: other compilers than its own may warn of more.
 # SAN=address,undefined builds with sanitizers
 SANITIZE := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
 PACKAGES := libzstd libpcre2-8 yaml-0.1 libisal
 
 ALL_CFLAGS  := -std=c11 -D_GNU_SOURCE -DMUNDWERK_VERSION='"$(VERSION)"' -I. $(WARN) $(OPT) \
-               -fopenmp $(CFLAGS) $(SANITIZE)
+               -fopenmp $(CFLAGS) $(SANITIZE) $(if $(WERROR),-Werror)
 ALL_LDFLAGS := -fopenmp $(LDFLAGS) $(SANITIZE)
 LIBS        := -lzstd -lpcre2-8 -lyaml -lisal -lm
 
@@ -138,4 +139,4 @@ $B/build-info: FORCE
 	@echo '$(BUILD_INFO)' | cmp -s - $@ || echo '$(BUILD_INFO)' >$@
 .PHONY: FORCE
 
--include $(OBJECTS:.o=.d) $(TEST_BINS:%=%.d) $B/mundwerk.d
+-include $(OBJECTS:.o=.d) $(TEST_BINS:%=%.d) $B/mundwerk.d $(wildcard $B/tests/*/*.d)

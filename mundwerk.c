@@ -12,6 +12,7 @@
 #include "tokenizer/cmd_tokenizer.h"
 #include "train/cmd_train.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,12 +35,23 @@ static const struct command commands[] = {
     {NULL, NULL, NULL},
 };
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-    threads_settle(argv);
     const char *called = fs_base(argv[0]);
     for (const struct command *c = commands; c->name; c++)
         if (!strcmp(called, c->name))
             return c->run(argc, argv);
     return command_run(commands, "mundwerk", argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    threads_settle(argv);
+    int code = run(argc, argv);
+    /* A full disk or a closed pipe behind stdout must not look like success. */
+    if ((fflush(stdout) || ferror(stdout)) && code == 0) {
+        fprintf(stderr, "mundwerk: cannot write to standard output: %s\n", strerror(errno));
+        code = 1;
+    }
+    return code;
 }

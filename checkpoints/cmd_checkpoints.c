@@ -47,9 +47,7 @@ static int read_options(const struct config_row *rows, struct options *o,
 
 static void options_release(const struct config_row *rows, struct options *o)
 {
-    for (size_t i = 0; i < o->paths.count; i++)
-        free(o->paths.items[i]);
-    free(o->paths.items);
+    config_list_release(&o->paths);
     config_release(rows, o);
 }
 

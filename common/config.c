@@ -27,7 +27,7 @@ void config_list_add(struct config_list *l, const char *item)
     l->items[l->count++] = mem_strdup(item);
 }
 
-static void list_clear(struct config_list *l)
+void config_list_release(struct config_list *l)
 {
     for (size_t i = 0; i < l->count; i++)
         free(l->items[i]);
@@ -162,7 +162,7 @@ void config_release(const struct config_row *rows, void *settings)
             free(*(char **)field(row, settings));
             *(char **)field(row, settings) = NULL;
         } else if (row->type == CONFIG_TYPE_LIST) {
-            list_clear(field(row, settings));
+            config_list_release(field(row, settings));
         }
     }
 }
@@ -291,7 +291,7 @@ static int read_value(struct yaml_reader *y, const struct config_row *rows, void
     if (yaml_next(y))
         return -1;
     if (row->type == CONFIG_TYPE_LIST)
-        list_clear(field(row, settings));
+        config_list_release(field(row, settings));
     if (y->event.type == YAML_SCALAR_EVENT)
         return config_set(rows, settings, name, yaml_scalar(y), where, y->e);
     if (y->event.type != YAML_SEQUENCE_START_EVENT || row->type != CONFIG_TYPE_LIST)
@@ -361,7 +361,7 @@ static int read_document(struct yaml_reader *y, const struct config_row *rows, v
         if (yaml_next(y))
             return -1;
         if (y->event.type == YAML_MAPPING_END_EVENT)
-            return 0;
+            break;
         if (y->event.type != YAML_SCALAR_EVENT)
             return yaml_wrong(y, "the name of a section");
         char *section = mem_strdup(yaml_scalar(y));
@@ -370,6 +370,12 @@ static int read_document(struct yaml_reader *y, const struct config_row *rows, v
         if (failed)
             return -1;
     }
+    /* A second document would be settings that nobody reads. */
+    do
+        if (yaml_next(y))
+            return -1;
+    while (y->event.type == YAML_DOCUMENT_END_EVENT);
+    return y->event.type == YAML_STREAM_END_EVENT ? 0 : yaml_wrong(y, "the end of the file");
 }
 
 int config_read(const struct config_row *rows, void *settings, const char *path, struct err *e)

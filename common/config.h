@@ -108,6 +108,7 @@ void config_write(const struct config_row *rows, const void *settings, struct bu
 void config_format(const struct config_row *row, const void *settings, struct buf *out);
 const struct config_row *config_find(const struct config_row *rows, const char *name);
 void config_list_add(struct config_list *l, const char *item);
+void config_list_release(struct config_list *l); /* l is empty again */
 
 /* --- the command line ---------------------------------------------------- */
 

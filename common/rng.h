@@ -1,7 +1,6 @@
 /*
  * Random numbers that are the same everywhere: xoshiro256** (Blackman and
- * Vigna, 2018) seeded through splitmix64. The whole state is four words, saved
- * with every checkpoint.
+ * Vigna, 2018) seeded through splitmix64. The whole state is four words.
  */
 #ifndef COMMON_RNG_H
 #define COMMON_RNG_H

@@ -169,9 +169,7 @@ static int cmd_report(int argc, char **argv)
         code = command_fail(report_usage.name, &e, 2);
     else if (!wrong && report(dirs.items[0], s.verify, &e))
         code = command_fail(report_usage.name, &e, 1);
-    for (size_t i = 0; i < dirs.count; i++)
-        free(dirs.items[i]);
-    free(dirs.items);
+    config_list_release(&dirs);
     config_release(report_rows, &s);
     return code;
 }

@@ -48,14 +48,6 @@ const struct config_row prepare_rows[] = {
     CONFIG_END,
 };
 
-static void clear_list(struct config_list *l)
-{
-    for (size_t i = 0; i < l->count; i++)
-        free(l->items[i]);
-    free(l->items);
-    *l = (struct config_list){0};
-}
-
 /* "de,fr" is two items; no items mean the defaults; "all" means no limit, an empty list. */
 static void settle_list(struct config_list *l, const char *defaults)
 {
@@ -73,9 +65,9 @@ static void settle_list(struct config_list *l, const char *defaults)
             free(item);
             s += len + (s[len] != 0);
         }
-    clear_list(l);
+    config_list_release(l);
     if (all)
-        clear_list(&items);
+        config_list_release(&items);
     *l = items;
 }
 

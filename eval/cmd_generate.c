@@ -230,8 +230,6 @@ int cmd_generate(int argc, char **argv)
         rc = kernels_init(&e) || run(&o, prompts.items[0], &e) ? command_fail(name, &e, 1) : 0;
     }
     config_release(rows, &o);
-    for (size_t i = 0; i < prompts.count; i++)
-        free(prompts.items[i]);
-    free(prompts.items);
+    config_list_release(&prompts);
     return rc;
 }

@@ -37,13 +37,6 @@ static int missing(const char *name, const char *option)
     return command_fail(name, &e, 2);
 }
 
-static void list_release(struct config_list *l)
-{
-    for (size_t i = 0; i < l->count; i++)
-        free(l->items[i]);
-    free(l->items);
-}
-
 /* --- train -------------------------------------------------------------------- */
 
 struct train_options {
@@ -304,7 +297,7 @@ static int cmd_encode(int argc, char **argv)
         if (encode_run(&o, rest.count ? rest.items[0] : "-", &e))
             code = command_fail(encode_usage.name, &e, 1);
     }
-    list_release(&rest);
+    config_list_release(&rest);
     config_release(encode_rows, &o);
     return code;
 }
@@ -420,7 +413,7 @@ static int cmd_decode(int argc, char **argv)
         if (decode_run(&o, rest.count ? rest.items[0] : "-", &e))
             code = command_fail(decode_usage.name, &e, 1);
     }
-    list_release(&rest);
+    config_list_release(&rest);
     config_release(decode_rows, &o);
     return code;
 }

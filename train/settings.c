@@ -315,13 +315,6 @@ static void list_names(const char *folder, struct config_list *known)
     fs_list_release(&files);
 }
 
-static void list_release(struct config_list *l)
-{
-    for (size_t i = 0; i < l->count; i++)
-        free(l->items[i]);
-    free(l->items);
-}
-
 static void unknown_config(const char *name, const char *folder, struct err *e)
 {
     struct config_list known = {0};
@@ -337,7 +330,7 @@ static void unknown_config(const char *name, const char *folder, struct err *e)
         err_set(e, "no configuration %s: neither a file nor one of %s", name,
                 names.len ? names.data : "train/configs, which is not beside the program");
     buf_release(&names);
-    list_release(&known);
+    config_list_release(&known);
 }
 
 char *settings_find(const char *name, struct err *e)

@@ -121,6 +121,7 @@ static void test_yaml(void **state)
               "c.yaml:3: model.hidden_size is given twice");
     read_yaml(&s, "threads: 4\n", "c.yaml:1: expected a section");
     read_yaml(&s, "- a\n", "expected sections");
+    read_yaml(&s, "model:\n  tie: true\n---\nmodel:\n  tie: false\n", "c.yaml:3: expected the end");
     read_yaml(&s, "model:\n  hidden_size: [1]\n", "c.yaml:2: expected a single value");
     read_yaml(&s, "model:\n  tie: {a: 1}\n", "expected a single value");
     read_yaml(&s, "model:\n\thidden_size: 1\n", "c.yaml:2: found character that cannot start");
@@ -154,9 +155,7 @@ static void test_command_line(void **state)
     assert_int_equal(rest.count, 1);
     assert_string_equal(rest.items[0], "word");
     config_release(rows, &s);
-    for (size_t i = 0; i < rest.count; i++)
-        free(rest.items[i]);
-    free(rest.items);
+    config_list_release(&rest);
 
     char *typo[] = {"x", "--thread", "3", NULL};
     assert_fails(parse(&s, NULL, &e, typo), e,
