@@ -518,11 +518,10 @@ static size_t scan_unescaped(const char *s, size_t at, size_t len)
     return at;
 }
 
-void json_put_string(struct buf *b, const char *s, size_t len)
+/* Valid UTF-8 without its quotes. */
+static void put_escaped(struct buf *b, const char *s, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
-    buf_reserve(b, len + 2);
-    buf_putc(b, '"');
     for (size_t i = 0, plain = 0;; plain = ++i) {
         i = scan_unescaped(s, i, len);
         buf_add(b, s + plain, i - plain);
@@ -540,6 +539,21 @@ void json_put_string(struct buf *b, const char *s, size_t len)
             buf_putc(b, hex[c >> 4]);
             buf_putc(b, hex[c & 15]);
         }
+    }
+}
+
+void json_put_string(struct buf *b, const char *s, size_t len)
+{
+    buf_reserve(b, len + 2);
+    buf_putc(b, '"');
+    while (len) {
+        size_t good = utf8_invalid_at(s, len);
+        put_escaped(b, s, good);
+        if (good < len)
+            buf_puts(b, "\xEF\xBF\xBD");
+        good += good < len;
+        s += good;
+        len -= good;
     }
     buf_putc(b, '"');
 }

@@ -76,7 +76,9 @@ int json_seen(struct json *j, uint64_t *seen, unsigned field);
 int json_report(const struct json *j, const char *path, struct err *e);
 
 /* --- writing ------------------------------------------------------------- */
-void json_put_string(struct buf *b, const char *s, size_t len); /* with quotes; UTF-8 kept */
+/* With quotes. UTF-8 is kept; a byte that is none becomes U+FFFD: names of files may hold any
+ * bytes, JSON may not. */
+void json_put_string(struct buf *b, const char *s, size_t len);
 void json_put_cstring(struct buf *b, const char *s);
 /* Shortest text that reads back as the same double; NaN and infinities become null. */
 void json_put_f64(struct buf *b, double x);

@@ -7,7 +7,6 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/threads.h"
-#include "common/utf8.h"
 #include "data/document.h"
 #include "data/hash_set.h"
 #include "data/output.h"
@@ -310,26 +309,6 @@ static const char *redpajama_tag(const char *path)
     return at;
 }
 
-/* A path may hold any bytes; JSON may not. */
-static void put_path(struct buf *b, const char *path, size_t len)
-{
-    if (utf8_invalid_at(path, len) == len) {
-        json_put_string(b, path, len);
-        return;
-    }
-    struct buf clean = {0};
-    while (len) {
-        size_t good = utf8_invalid_at(path, len);
-        buf_add(&clean, path, good);
-        if (good < len)
-            buf_puts(&clean, "\xEF\xBF\xBD");
-        path += good + (good < len);
-        len -= good + (good < len);
-    }
-    json_put_string(b, clean.data, clean.len);
-    buf_release(&clean);
-}
-
 static void put_id(struct buf *out, const struct job *j, const struct document *d, const char *path)
 {
     const char *tag = d->is_raw_content ? redpajama_tag(path) : NULL;
@@ -345,7 +324,7 @@ static void put_id(struct buf *out, const struct job *j, const struct document *
         buf_puts(&id, path);
     else
         buf_printf(&id, "%s:%" PRIu64, path, line + 1);
-    put_path(out, id.data, id.len);
+    json_put_string(out, id.data, id.len);
     buf_release(&id);
 }
 
@@ -359,7 +338,7 @@ static void put_document(struct job *j, const struct document *d, const struct b
     json_put_string(out, text->data, text->len);
     buf_add(out, j->batch.meta.data + d->meta_at, d->meta_len);
     buf_puts(out, ",\"source\":");
-    put_path(out, path, strlen(path));
+    json_put_cstring(out, path);
     buf_puts(out, "}\n");
     j->kept++;
     j->bytes += text->len;

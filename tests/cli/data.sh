@@ -144,6 +144,17 @@ run 1 mundwerk data prepare --in bad --out strict --strict
 says err "bad/a.jsonl:2: byte 28"
 [ ! -e strict ] && [ ! -e strict.tmp ] || fail "a strict run left something"
 
+# --- names of files may be any bytes -------------------------------------------
+
+mkdir odd
+name=$(printf 'odd/br\374cke.txt')
+if echo 'Die Brücke ist alt und steht' >"$name" 2>/dev/null; then
+    run 0 mundwerk data prepare --in odd --out named
+    says named/ledger.json '{"path": "odd/br�cke.txt", '
+    run 0 mundwerk data report named
+    run 0 mundwerk data prepare --in odd --out named --force
+fi
+
 # --- a ledger that does not balance is found ---------------------------------
 
 cp -r counted forged

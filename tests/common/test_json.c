@@ -163,6 +163,37 @@ static void test_writers(void **state)
     buf_release(&back);
 }
 
+/* What is not UTF-8 is replaced byte by byte, so that our own reader takes what we write. */
+static void test_writer_of_bad_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *raw, *text;
+    } cases[] = {
+        {"\xff", "\xef\xbf\xbd"},
+        {"br\xfc"
+         "cke\n",
+         "br\xef\xbf\xbd"
+         "cke\n"},
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xc3\xa4\xe2\x82", "\xc3\xa4\xef\xbf\xbd\xef\xbf\xbd"},
+        {"", ""},
+    };
+    struct buf b = {0}, back = {0};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct json j;
+        buf_clear(&b);
+        json_put_cstring(&b, cases[i].raw);
+        json_open(&j, b.data, b.len);
+        assert_int_equal(json_string(&j, &back), 0);
+        assert_int_equal(json_end(&j), 0);
+        assert_int_equal(back.len, strlen(cases[i].text));
+        assert_memory_equal(back.data ? back.data : "", cases[i].text, back.len);
+    }
+    buf_release(&b);
+    buf_release(&back);
+}
+
 /* Each byte that must be escaped at each distance from the words of eight that are scanned. */
 static void test_strings_at_every_offset(void **state)
 {
@@ -205,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_errors_have_a_place),
         cmocka_unit_test(test_long_keys_are_cut),
         cmocka_unit_test(test_writers),
+        cmocka_unit_test(test_writer_of_bad_bytes),
         cmocka_unit_test(test_strings_at_every_offset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
