@@ -362,20 +362,35 @@ static int verify_nothing_else(const char *folder, const struct manifest *m, str
     return r;
 }
 
-static int verify_all(const char *folder, const struct manifest *m, struct err *e)
+static bool is_pruned(const char *folder)
 {
     char *trainer = fs_join(folder, "trainer");
     bool pruned = !fs_exists(trainer);
-    uint64_t step;
     free(trainer);
+    return pruned;
+}
+
+static int verify_all(const char *folder, const struct manifest *m, struct err *e)
+{
+    bool pruned = is_pruned(folder);
+    uint64_t step;
     if (name_parse(fs_base(folder), "step", &step) && step != m->step)
         return err_set(e, "%s: %s is that of step %llu", folder, MANIFEST_NAME,
                        (unsigned long long)m->step);
-    for (size_t i = 0; i < m->count; i++)
-        if (!pruned || strncmp(m->files[i].path, "trainer/", 8) != 0)
-            if (verify_file(folder, &m->files[i], e))
+    for (size_t i = 0; i < m->count; i++) {
+        bool of_trainer = !strncmp(m->files[i].path, "trainer/", 8);
+        if (of_trainer && pruned)
+            continue;
+        if (verify_file(folder, &m->files[i], e)) {
+            /* The run that writes here may have pruned it since: trainer/ goes as a whole. */
+            pruned = of_trainer && is_pruned(folder);
+            if (!pruned)
                 return -1;
-    return verify_nothing_else(folder, m, e);
+        }
+    }
+    if (!verify_nothing_else(folder, m, e))
+        return 0;
+    return !pruned && is_pruned(folder) ? verify_nothing_else(folder, m, e) : -1;
 }
 
 int checkpoint_verify(const char *folder, struct err *e)

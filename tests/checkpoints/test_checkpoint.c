@@ -5,6 +5,7 @@
 #include "tests/test.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -364,6 +365,55 @@ static void prune_takes_the_trainer_state_only(void **state)
     free(three);
 }
 
+/* Prunes step 7 while `path` is being opened: a lease lets open() wait until it is given up.
+ * Says on `ready` whether the file system has leases. */
+static void prune_when_opened(const char *path, int ready)
+{
+    struct err e = {0};
+    sigset_t set;
+    int signal, fd = open(path, O_RDONLY);
+    sigemptyset(&set);
+    sigaddset(&set, SIGIO);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    char granted = fd >= 0 && !fcntl(fd, F_SETLEASE, F_WRLCK) ? 'y' : 'n';
+    if (write(ready, &granted, 1) != 1 || granted != 'y')
+        _exit(1);
+    alarm(20); /* for a test that never opens it */
+    sigwait(&set, &signal);
+    int r = checkpoint_remove_trainer(run, 7, &e);
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    _exit(r ? 1 : 0);
+}
+
+/* A run goes on while someone verifies its snapshots: pruned halfway is still whole. */
+static void pruned_while_it_is_verified(void **state)
+{
+    (void)state;
+    int ready[2], status;
+    char granted = 'n';
+    save(7);
+    char *path = in_step(7, "tokenizer.json"); /* read before trainer/state.safetensors */
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0)
+        prune_when_opened(path, ready[1]);
+    free(path);
+    close(ready[1]);
+    ssize_t n = read(ready[0], &granted, 1);
+    close(ready[0]);
+    if (n == 1 && granted == 'y')
+        assert_verifies(7);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (granted != 'y') {
+        print_message("skipped: the file system has no leases\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+    path = in_step(7, "trainer");
+    assert_false(fs_exists(path));
+    free(path);
+}
+
 static void leftovers_are_cleared_away(void **state)
 {
     (void)state;
@@ -456,6 +506,7 @@ int main(void)
         TEST(bad_manifests_are_refused),
         TEST(finds_the_newest_that_is_whole),
         TEST(prune_takes_the_trainer_state_only),
+        TEST(pruned_while_it_is_verified),
         TEST(leftovers_are_cleared_away),
         TEST(a_failed_save_harms_nothing),
         TEST(asks_for_room_first),
