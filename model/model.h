@@ -43,7 +43,8 @@ struct model_config {
     bool tie_word_embeddings; /* only false is supported; true is refused */
 };
 
-/* 0, or a sentence naming the key that does not fit (heads must divide, sizes > 0 …). */
+/* 0, or a sentence naming the key that does not fit (heads must divide, sizes > 0, nothing
+ * beyond what the kernels take …). */
 int model_config_check(const struct model_config *c, struct err *e);
 uint64_t
 model_param_count(const struct model_config *c); /* german120m at V = 32,000: 124,668,672 */
@@ -103,6 +104,9 @@ struct workspace_options {
     bool backward;                   /* keep what model_backward() needs */
     const struct lora *lora;         /* borrowed; NULL = none */
 };
+
+/* Most tokens (B*T) of a batch; keeps every sum of bytes below 2^63. */
+#define WORKSPACE_ROWS_MAX ((int64_t)1 << 22)
 
 /* Activations and scratch memory for one model shape, reserved once. */
 struct workspace;

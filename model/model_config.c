@@ -8,6 +8,7 @@
  */
 #include "common/fs.h"
 #include "common/json.h"
+#include "model/kernels/table.h" /* limits of the kernels */
 #include "model/model.h"
 
 #include <math.h>
@@ -16,7 +17,6 @@
 #define CONFIG_BYTES_MAX ((size_t)1 << 20)  /* a config.json is about 1 kB */
 #define DIM_MAX          ((int64_t)1 << 24) /* keeps every product of three dimensions in 63 bits */
 #define LAYERS_MAX       4096
-#define HEAD_SIZE_MAX    128 /* what the attention kernels take, in steps of 8 */
 #define PARAMS_MAX       ((uint64_t)1 << 44)
 
 static int check_range(const char *key, int64_t value, int64_t min, int64_t max, struct err *e)
@@ -30,7 +30,7 @@ static int check_range(const char *key, int64_t value, int64_t min, int64_t max,
 int model_config_check(const struct model_config *c, struct err *e)
 {
     if (check_range("vocab_size", c->vocab_size, 4, DIM_MAX, e) ||
-        check_range("hidden_size", c->hidden_size, 1, DIM_MAX, e) ||
+        check_range("hidden_size", c->hidden_size, 1, NORM_WIDTH_MAX, e) ||
         check_range("intermediate_size", c->intermediate_size, 1, DIM_MAX, e) ||
         check_range("num_hidden_layers", c->num_hidden_layers, 1, LAYERS_MAX, e) ||
         check_range("num_attention_heads", c->num_attention_heads, 1, 1 << 16, e) ||
@@ -40,11 +40,11 @@ int model_config_check(const struct model_config *c, struct err *e)
     long long C = c->hidden_size, H = c->num_attention_heads, G = c->num_key_value_heads;
     if (C % H)
         return err_set(e, "num_attention_heads %lld does not divide hidden_size %lld", H, C);
-    if (C / H % 8 || C / H > HEAD_SIZE_MAX)
+    if (C / H % 8 || C / H > ATTENTION_D_MAX)
         return err_set(e,
                        "head size %lld (hidden_size / num_attention_heads) is not a multiple of 8 "
                        "up to %d",
-                       C / H, HEAD_SIZE_MAX);
+                       C / H, ATTENTION_D_MAX);
     if (H % G)
         return err_set(e, "num_key_value_heads %lld does not divide num_attention_heads %lld", G,
                        H);

@@ -6,8 +6,6 @@
 
 #include "model/arena.h"
 
-#define ROWS_MAX (1 << 22) /* tokens of a batch; keeps every sum of bytes below 2^63 */
-
 /* x_in, x_mid and x_out are set by place_residual(). */
 static void place_layer(struct arena *a, struct layer_acts *acts, const struct model_config *c,
                         const struct workspace_options *o)
@@ -111,9 +109,10 @@ int workspace_init(struct workspace **out, const struct model *m, const struct w
     if (o->T < 1 || o->T > c->max_position_embeddings)
         return err_set(e, "sequences of %lld tokens do not fit max_position_embeddings %lld",
                        (long long)o->T, (long long)c->max_position_embeddings);
-    if (o->B < 1 || o->B > ROWS_MAX / o->T)
-        return err_set(e, "a batch of %lld sequences of %lld tokens is not between 1 and %d tokens",
-                       (long long)o->B, (long long)o->T, ROWS_MAX);
+    if (o->B < 1 || o->B > WORKSPACE_ROWS_MAX / o->T)
+        return err_set(e,
+                       "a batch of %lld sequences of %lld tokens is not between 1 and %lld tokens",
+                       (long long)o->B, (long long)o->T, (long long)WORKSPACE_ROWS_MAX);
     uint64_t bytes = workspace_bytes(c, o);
     struct arena a = {.base = mem_map(bytes, "activations", e)};
     if (!a.base)

@@ -9,6 +9,19 @@
 /* Bytes of a run's log lines, measured: a step's metrics and events; a window in data.log. */
 enum { STEP_LOG_BYTES = 500, WINDOW_LOG_BYTES = 24 };
 
+/* Snapshots of every one of 10^12 steps are more bytes than 64 bits count: the most is said. */
+static uint64_t times(uint64_t a, uint64_t b)
+{
+    uint64_t r;
+    return __builtin_mul_overflow(a, b, &r) ? UINT64_MAX : r;
+}
+
+static uint64_t plus(uint64_t a, uint64_t b)
+{
+    uint64_t r;
+    return __builtin_add_overflow(a, b, &r) ? UINT64_MAX : r;
+}
+
 static uint64_t count_snapshots(const struct settings *s)
 {
     if (!s->checkpoints_every)
@@ -28,11 +41,12 @@ static void plan_disk(struct plan *p, const struct settings *s)
     p->snapshots_full = keep && keep < p->snapshots ? keep : p->snapshots;
     p->snapshot_bytes = 2 * p->params;
     p->state_bytes = 12 * p->params;
-    p->logs_bytes = (uint64_t)s->steps *
-                    (STEP_LOG_BYTES + WINDOW_LOG_BYTES * (uint64_t)p->sequences);
+    p->logs_bytes = times((uint64_t)s->steps,
+                          STEP_LOG_BYTES + WINDOW_LOG_BYTES * (uint64_t)p->sequences);
     /* One state more than are kept: the next is written before the oldest is removed. */
     uint64_t states = p->snapshots_full + (p->snapshots_full < p->snapshots);
-    p->disk_bytes = p->snapshots * p->snapshot_bytes + states * p->state_bytes + p->logs_bytes;
+    p->disk_bytes = plus(
+        plus(times(p->snapshots, p->snapshot_bytes), times(states, p->state_bytes)), p->logs_bytes);
 }
 
 void plan_make(struct plan *p, const struct settings *s)

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define TOKENS_MAX ((int64_t)1e18) /* of a run; sums over tokens fit 63 bits */
+
 #define S struct settings
 
 const struct config_row settings_rows[] = {
@@ -25,7 +27,7 @@ const struct config_row settings_rows[] = {
                "print the documents behind this step of RUN, and stop"),
     CONFIG_I64(S, threads, "threads", "0", 0, 4096, "threads to use; 0 = all CPUs"),
 
-    CONFIG_I64(S, model.hidden_size, "model.hidden_size", "768", 8, 65536,
+    CONFIG_I64(S, model.hidden_size, "model.hidden_size", "768", 8, 16384,
                "width of the residual stream"),
     CONFIG_I64(S, model.num_hidden_layers, "model.num_hidden_layers", "12", 1, 1024,
                "decoder layers"),
@@ -143,6 +145,14 @@ static int check_batch(struct settings *s, struct err *e)
                        s->batch_tokens, s->sequence_length);
     if (s->micro_batch > s->batch_tokens / s->sequence_length)
         s->micro_batch = s->batch_tokens / s->sequence_length;
+    if (s->micro_batch > WORKSPACE_ROWS_MAX / s->sequence_length)
+        return err_set(e,
+                       "train.micro_batch %" PRId64 " of sequence length %" PRId64
+                       " is more than %" PRId64 " tokens in a forward pass: lower it",
+                       s->micro_batch, s->sequence_length, WORKSPACE_ROWS_MAX);
+    if (s->steps > TOKENS_MAX / s->batch_tokens)
+        return err_set(e, "train.steps %" PRId64 " of %" PRId64 " tokens are more than %.0e tokens",
+                       s->steps, s->batch_tokens, (double)TOKENS_MAX);
     return 0;
 }
 

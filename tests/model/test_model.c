@@ -153,8 +153,16 @@ static void test_config_check(void **state)
     c.rms_norm_eps = NAN;
     assert_int_equal(model_config_check(&c, &e), -1);
     c = german1b;
-    c.hidden_size = 1 << 23;
-    c.num_attention_heads = c.num_key_value_heads = 1 << 16;
+    c.hidden_size = 16384; /* the widest a norm's backward pass takes */
+    c.num_attention_heads = c.num_key_value_heads = 128;
+    assert_int_equal(model_config_check(&c, &e), 0);
+    c.hidden_size = 2 * 16384;
+    c.num_attention_heads = c.num_key_value_heads = 256;
+    assert_int_equal(model_config_check(&c, &e), -1);
+    assert_string_equal(e.msg, "hidden_size is 32768, must be between 1 and 16384");
+    c = german1b;
+    c.intermediate_size = 1 << 24;
+    c.num_hidden_layers = 4096;
     assert_int_equal(model_config_check(&c, &e), -1);
     assert_non_null(strstr(e.msg, "parameters"));
 }

@@ -75,6 +75,39 @@ static void test_refuse(void **state)
     refuse(toy, "model.num_key_value_heads=3", "num_key_value_heads");
     refuse(toy, "optimizer.min_lr=1", "optimizer.min_lr 1 is above optimizer.lr");
     refuse(toy, "schedule.warmup_steps=21", "more than train.steps 20");
+    refuse(toy, "model.hidden_size=32768", "model.hidden_size");
+    refuse(toy, "model.hidden_size=72", "head size 18 ");
+    refuse(toy, "model.hidden_size=1024", "head size 256 ");
+}
+
+/* What a workspace would refuse after all, the settings refuse: --plan says so, too. */
+static void test_sizes(void **state)
+{
+    (void)state;
+    struct settings s;
+    struct plan p;
+    struct err e;
+    const char *const wide[] = {"train.batch_tokens=8388608", "train.micro_batch=65536",
+                                "model.max_position_embeddings=128", NULL};
+    assert_fails(resolve(&s, toy, wide, &e), e, "more than 4194304 tokens in a forward pass");
+    settings_release(&s);
+    const char *const fits[] = {"train.batch_tokens=8388608", "train.micro_batch=32768",
+                                "model.max_position_embeddings=128", NULL};
+    assert_works(resolve(&s, toy, fits, &e), e);
+    settings_release(&s);
+    const char *const endless[] = {"train.steps=1000000000000", "train.batch_tokens=1024000000",
+                                   NULL};
+    assert_fails(resolve(&s, toy, endless, &e), e, "more than 1e+18 tokens");
+    settings_release(&s);
+    /* every step of 10^12 a snapshot with its state: more than 2^64 bytes, and not a few */
+    const char *const full[] = {"train.steps=1000000000000",    "checkpoints.every=1",
+                                "checkpoints.keep=0",           "model.hidden_size=8192",
+                                "model.num_attention_heads=64", NULL};
+    assert_works(resolve(&s, toy, full, &e), e);
+    settings_vocab(&s, 32000);
+    plan_make(&p, &s);
+    assert_true(p.disk_bytes == UINT64_MAX);
+    settings_release(&s);
 }
 
 static void test_find(void **state)
@@ -197,10 +230,10 @@ static void test_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resolve),    cmocka_unit_test(test_refuse),
-        cmocka_unit_test(test_find),       cmocka_unit_test(test_shipped),
-        cmocka_unit_test(test_snapshots),  cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_resolve),  cmocka_unit_test(test_refuse),
+        cmocka_unit_test(test_sizes),    cmocka_unit_test(test_find),
+        cmocka_unit_test(test_shipped),  cmocka_unit_test(test_snapshots),
+        cmocka_unit_test(test_identity), cmocka_unit_test(test_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, test_folder_remove);
 }
