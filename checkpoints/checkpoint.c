@@ -235,6 +235,22 @@ static int save_all(struct save *s, struct err *e)
     return fs_sync_folder(s->tmp, e);
 }
 
+int checkpoint_check_tokenizer(const char *folder, struct err *e)
+{
+    for (size_t i = 0; i < TOKENIZER_FILES; i++) {
+        char *path = fs_join(folder, "%s", tokenizer_files[i]);
+        bool there = access(path, R_OK) == 0;
+        int why = errno;
+        free(path);
+        if (!there)
+            return err_set(e,
+                           "the tokenizer %s is not complete: %s: %s; every snapshot takes a copy "
+                           "along, 'mundwerk tokenizer train' writes it",
+                           folder, tokenizer_files[i], strerror(why));
+    }
+    return 0;
+}
+
 /* Whether the disk has room, asked before anything is written: a full disk found
  * after an hour of writing would hurt other programs too. */
 static int check_space(const char *folder, const struct checkpoint_content *c, struct err *e)

@@ -50,6 +50,10 @@ struct checkpoint_content {
  * disk has room. On error the earlier snapshots are untouched. Needs the run's lock. */
 int checkpoint_save(const char *run, const struct checkpoint_content *c, struct err *e);
 
+/* Whether a tokenizer's folder has all that snapshots copy from it (copy_folder): asked before
+ * a run reserves anything, the first snapshot need not find out. */
+int checkpoint_check_tokenizer(const char *folder, struct err *e);
+
 /* Checks the manifest: every file present (or trainer/ absent as a whole), size and hash
  * right, nothing that the manifest does not name (names that begin with a dot excepted).
  * The sentence names the file and what differs. */

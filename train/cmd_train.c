@@ -202,6 +202,8 @@ static int open_inputs(struct job *j)
     if (tokenizer_load(&j->tokenizer, s->data_tokenizer, &j->err) ||
         shard_open(&j->data, s->data_prefix, &j->err))
         return fail(j, FAILED);
+    if (s->checkpoints_every && checkpoint_check_tokenizer(s->data_tokenizer, &j->err))
+        return fail(j, USED_WRONGLY);
     if ((code = check_pair(j, &j->data)) != GO_ON || (code = open_validation(j)) != GO_ON)
         return code;
     if (j->valid.map && (code = check_pair(j, &j->valid)) != GO_ON)

@@ -166,6 +166,13 @@ says err "optimizer.lr"
 says err "a run goes on only as it began"
 run 2 train --config toy.yaml --out new --tokenizer other
 says err "tokens was not packed with the tokenizer other"
+mkdir part
+cp tok/tokenizer.json part/
+run 2 train --config toy.yaml --out new --tokenizer part
+says err "part is not complete: tokenizer_config.json: No such file"
+says_not err "memory"
+[ ! -e new ] || fail "a refused run left a folder"
+run 0 train --config toy.yaml --out bare --tokenizer part --set checkpoints.every=0 --set train.steps=4
 mkdir moved
 for f in tokens.*; do cp "$f" moved/; done
 flip moved/tokens.bin 999
