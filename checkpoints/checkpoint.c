@@ -284,34 +284,14 @@ static int check_space(const char *folder, const struct checkpoint_content *c, s
                    (unsigned long long)have, log_bytes(have));
 }
 
-/* tmp becomes step. An older folder of that name is exchanged in one call where the file
- * system can, else moved away first; checkpoint_clean() knows what a crash between the two
- * renames leaves. */
+/* tmp becomes step; checkpoint_clean() knows what a crash leaves. */
 static int replace(const char *run, const char *tmp, uint64_t step, struct err *e)
 {
     char *to = name_path(run, "step", step), *dead = name_path(run, "dead", step);
-    char *parent = checkpoints_of(run);
-    int r = 0;
-    bool old = fs_exists(to);
-    if (old && !renameat2(AT_FDCWD, tmp, AT_FDCWD, to, RENAME_EXCHANGE)) {
-        r = rename_path(tmp, dead, e);
-    } else {
-        if (old)
-            r = rename_path(to, dead, e) || fs_sync_folder(parent, e);
-        if (!r)
-            r = rename_path(tmp, to, e);
-        if (r && old)
-            rename(dead, to); /* if even this fails, checkpoint_clean() does it later */
-    }
-    if (!r)
-        r = fs_sync_folder(parent, e);
-    struct err left; /* the snapshot stands; what could not be removed is only in the way */
-    if (!r && old && fs_remove_tree(dead, &left))
-        log_warn("%s", left.msg);
+    int r = fs_replace_folder(tmp, to, dead, e);
     free(to);
     free(dead);
-    free(parent);
-    return r ? -1 : 0;
+    return r;
 }
 
 int checkpoint_save(const char *run, const struct checkpoint_content *c, struct err *e)

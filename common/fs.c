@@ -1,6 +1,8 @@
 /* Owns paths, folders and whole small files. */
 #include "common/fs.h"
 
+#include "common/log.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -174,6 +176,48 @@ int fs_sync_folder(const char *path, struct err *e)
     return 0;
 }
 
+/* The folder a path lies in; caller frees. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return mem_strdup(".");
+    return slash == path ? mem_strdup("/") : mem_strndup(path, (size_t)(slash - path));
+}
+
+static int rename_path(const char *from, const char *to, struct err *e)
+{
+    return rename(from, to) ? err_set(e, "cannot rename %s to %s: %s", from, to, strerror(errno))
+                            : 0;
+}
+
+/* What fails is turned back as far as possible. */
+int fs_replace_folder(const char *fresh, const char *to, const char *old, struct err *e)
+{
+    char *parent = folder_of(to);
+    bool replaces = fs_exists(to);
+    int failed = 0;
+    if (replaces && !renameat2(AT_FDCWD, fresh, AT_FDCWD, to, RENAME_EXCHANGE)) {
+        failed = rename_path(fresh, old, e);
+        if (failed)
+            renameat2(AT_FDCWD, fresh, AT_FDCWD, to, RENAME_EXCHANGE);
+    } else {
+        if (replaces)
+            failed = rename_path(to, old, e) || fs_sync_folder(parent, e);
+        if (!failed)
+            failed = rename_path(fresh, to, e);
+        if (failed && replaces)
+            rename(old, to);
+    }
+    if (!failed)
+        failed = fs_sync_folder(parent, e);
+    struct err left; /* the new one stands; what could not be removed is only in the way */
+    if (!failed && replaces && fs_remove_tree(old, &left))
+        log_warn("%s", left.msg);
+    free(parent);
+    return failed ? -1 : 0;
+}
+
 static int write_all(int fd, const char *data, size_t len)
 {
     while (len) {
@@ -240,15 +284,6 @@ int fs_read(struct buf *out, const char *path, size_t limit, struct err *e)
     close(fd);
     out->data[out->len] = '\0';
     return failed;
-}
-
-/* The folder a path lies in; caller frees. */
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        return mem_strdup(".");
-    return slash == path ? mem_strdup("/") : mem_strndup(path, (size_t)(slash - path));
 }
 
 int fs_write(const char *path, const void *data, size_t len, struct err *e)

@@ -33,6 +33,13 @@ int fs_copy(const char *from, const char *to, struct err *e); /* regular file; f
 int fs_sync_folder(const char *path,
                    struct err *e); /* so that a rename in it survives power loss */
 
+/* The folder `fresh` takes the place `to`. If something lies there already, both are exchanged
+ * in one call where the file system can; else the old one is first moved to `old`, so that a
+ * crash may leave `to` empty and `old` whole. The old one is removed only after the new name is
+ * on the disk; if that fails it stays at `old`, with a warning. All three lie in one folder, and
+ * nothing lies at `old`. */
+int fs_replace_folder(const char *fresh, const char *to, const char *old, struct err *e);
+
 /* Reads a whole file into out (replacing it); more than `limit` bytes is an error. */
 int fs_read(struct buf *out, const char *path, size_t limit, struct err *e);
 /* Writes a whole file by temporary name, fsync, rename, fsync of the folder. */

@@ -212,6 +212,53 @@ static void test_files(void **state)
     free(a);
 }
 
+static void assert_holds(const char *folder, const char *text)
+{
+    struct err e;
+    struct buf b = {0};
+    char *path = fs_join(folder, "file");
+    assert_works(fs_read(&b, path, 100, &e), e);
+    assert_string_equal(b.data, text);
+    buf_release(&b);
+    free(path);
+}
+
+static void make_holding(const char *folder, const char *text)
+{
+    struct err e;
+    char *path = fs_join(folder, "file");
+    assert_works(fs_mkdirs(folder, &e), e);
+    assert_works(fs_write(path, text, strlen(text), &e), e);
+    free(path);
+}
+
+static void test_replace_folder(void **state)
+{
+    (void)state;
+    struct err e;
+    char *fresh = fs_join(test_folder(), "fresh"), *to = fs_join(test_folder(), "to");
+    char *old = fs_join(test_folder(), "old");
+    make_holding(fresh, "one");
+    assert_works(fs_replace_folder(fresh, to, old, &e), e);
+    assert_holds(to, "one");
+    make_holding(fresh, "two");
+    assert_works(fs_replace_folder(fresh, to, old, &e), e);
+    assert_holds(to, "two");
+    assert_false(fs_exists(fresh) || fs_exists(old));
+    make_holding(fresh, "three");
+    make_holding(old, "in the way");
+    assert_fails(fs_replace_folder(fresh, to, old, &e), e, "cannot rename");
+    assert_holds(to, "two");
+    assert_holds(fresh, "three");
+    assert_holds(old, "in the way");
+    assert_works(fs_remove_tree(fresh, &e), e);
+    assert_fails(fs_replace_folder(fresh, to, old, &e), e, "cannot rename");
+    assert_holds(to, "two");
+    free(fresh);
+    free(to);
+    free(old);
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -268,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_rng),
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_replace_folder),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_words_for_humans),
         cmocka_unit_test(test_errors),
