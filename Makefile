@@ -100,7 +100,7 @@ check:
 $B/tests/fault/victim: $B/tests/fault/victim.o $(OBJECTS)
 	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(LIBS)
 
-fault: $B/tests/fault/victim
+fault: bin/mundwerk $B/tests/fault/victim
 	@VICTIM=$(CURDIR)/$B/tests/fault/victim sh tests/run-fault.sh $(T)
 
 # The whole program once more by clang, with coverage for libFuzzer in every object.

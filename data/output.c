@@ -5,6 +5,7 @@
 
 #include "common/fs.h"
 #include "common/hash.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,6 +66,44 @@ static int lock_folder(const char *path, struct err *e)
     return fd;
 }
 
+/* Whether a ledger and all files it names lie there. */
+static bool is_whole(const char *folder)
+{
+    struct ledger l = {0};
+    struct err ignored;
+    char *path = fs_join(folder, "%s", LEDGER_NAME);
+    bool whole = !ledger_read(&l, path, &ignored);
+    free(path);
+    for (size_t i = 0; i < l.output_count && whole; i++) {
+        uint64_t bytes;
+        path = fs_join(folder, "%s", l.outputs[i].name);
+        whole = !fs_size(path, &bytes, &ignored) && bytes == l.outputs[i].bytes;
+        free(path);
+    }
+    ledger_release(&l);
+    return whole;
+}
+
+/* The corpus a killed run was replacing: it goes, or comes back if nothing has its place. */
+static int settle_old(const struct output *o, struct err *e)
+{
+    if (!fs_exists(o->folder_old))
+        return 0;
+    int fd = lock_folder(o->folder_old, e);
+    if (fd < 0)
+        return -1;
+    int failed = 0;
+    if (fs_exists(o->folder) || !is_whole(o->folder_old))
+        failed = fs_remove_tree(o->folder_old, e);
+    else if (rename(o->folder_old, o->folder))
+        failed = err_set(e, "cannot rename %s to %s: %s", o->folder_old, o->folder,
+                         strerror(errno));
+    else
+        log_warn("put back the corpus %s, which an interrupted run had moved away", o->folder);
+    close(fd);
+    return failed ? err_add(e, "leftovers of an interrupted run") : 0;
+}
+
 /* A fresh, locked folder_tmp. */
 static int make_folder(struct output *o, struct err *e)
 {
@@ -97,15 +136,18 @@ int output_open(struct output *o, const char *folder, bool force, uint64_t file_
     buf_add(&name, folder, len);
     o->folder = mem_strdup(name.data);
     buf_puts(&name, ".tmp");
-    o->folder_tmp = name.data;
-    if (check_target(o->folder, force, &o->replace, e))
+    o->folder_tmp = mem_strdup(name.data);
+    name.len = len;
+    buf_puts(&name, ".old.tmp");
+    o->folder_old = name.data;
+    if (settle_old(o, e) || check_target(o->folder, force, &o->replace, e))
         return -1;
     return make_folder(o, e);
 }
 
 int output_commit(struct output *o, struct err *e)
 {
-    struct buf text = {0}, old = {0};
+    struct buf text = {0};
     MW_ASSERT(!o->writing && !o->full_count && !o->open);
     ledger_format(o->ledger, &text);
     char *path = fs_join(o->folder_tmp, "%s", LEDGER_NAME);
@@ -114,25 +156,15 @@ int output_commit(struct output *o, struct err *e)
     buf_release(&text);
     if (failed)
         return -1;
-    buf_printf(&old, "%s.old-%ld", o->folder, (long)getpid());
-    if (o->replace && rename(o->folder, old.data))
-        failed = err_set(e, "cannot move %s aside: %s", o->folder, strerror(errno));
-    else if (rename(o->folder_tmp, o->folder)) {
-        failed = err_set(e, "cannot rename %s to %s: %s", o->folder_tmp, o->folder,
-                         strerror(errno));
-        if (o->replace)
-            rename(old.data, o->folder); /* back to what was */
-    }
-    if (!failed && o->replace)
-        failed = fs_remove_tree(old.data, e);
-    buf_release(&old);
+    int old_lock = o->replace ? lock_folder(o->folder, e) : -1;
+    if (o->replace && old_lock < 0)
+        return -1;
+    failed = fs_replace_folder(o->folder_tmp, o->folder, o->folder_old, e);
+    if (old_lock >= 0)
+        close(old_lock);
     if (!failed) {
         close(o->lock);
         o->lock = -1;
-        char *slash = strrchr(o->folder, '/');
-        char *parent = slash ? mem_strndup(o->folder, (size_t)(slash - o->folder) + 1) : NULL;
-        failed = fs_sync_folder(parent ? parent : ".", e);
-        free(parent);
     }
     return failed;
 }
@@ -263,6 +295,7 @@ void output_release(struct output *o)
     free(o->now.name);
     free(o->folder);
     free(o->folder_tmp);
+    free(o->folder_old);
     memset(o, 0, sizeof(*o));
     o->lock = -1;
 }

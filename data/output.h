@@ -7,7 +7,8 @@
  * part and may be done in parallel, in any order: output_block_pack().
  *
  * Everything is written to a folder FOLDER.tmp beside the target, which is renamed
- * by output_commit(): FOLDER never holds half a corpus.
+ * by output_commit(): FOLDER never holds half a corpus. An older one there goes only when the
+ * new one is safe; FOLDER.old.tmp is its name meanwhile, and the next run clears it up.
  */
 #ifndef DATA_OUTPUT_H
 #define DATA_OUTPUT_H
@@ -32,6 +33,7 @@ struct output_block {
 struct output {
     char *folder;     /* the target */
     char *folder_tmp; /* where it is made */
+    char *folder_old; /* where an older corpus may lie while it is replaced */
     bool replace;     /* an older corpus lies at the target */
     int lock;         /* descriptor of folder_tmp */
     uint64_t file_bytes;

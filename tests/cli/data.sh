@@ -74,6 +74,21 @@ run 0 mundwerk data prepare --in rp --out left
 run 1 mundwerk data prepare --in left --out left --force
 says err "lies in the output folder"
 
+# Killed while it replaced an older corpus: that comes back, or goes if the new one stands.
+cp -r clean kept
+mv clean clean.old.tmp
+run 1 mundwerk data prepare --in rp --out clean
+says err "put back the corpus clean"
+says err "clean holds a finished corpus"
+diff -r clean kept || fail "what was put back is not what it was"
+cp -r clean clean.old.tmp
+run 0 mundwerk data prepare --in rp/documents/2023-06/0002 --out clean --force
+[ ! -e clean.old.tmp ] && [ ! -e clean.tmp ] || fail "the replaced corpus is still there"
+mkdir torn.old.tmp
+cp clean/ledger.json torn.old.tmp # its documents are gone: it was being removed
+run 0 mundwerk data prepare --in rp --out torn
+[ ! -e torn.old.tmp ] || fail "half an old corpus is still there"
+
 # A full disk (here: a limit on the size of files) leaves what was there as it was.
 awk 'BEGIN { srand(3); for (i = 0; i < 4000; i++) printf "{\"text\":\"%d %d %d %d\"}\n", rand() * 1e9, rand() * 1e9, rand() * 1e9, rand() * 1e9 }' >numbers.jsonl
 cp clean/ledger.json before.json
