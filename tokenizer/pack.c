@@ -145,7 +145,16 @@ static int open_writers(struct packer *p, const struct tokenizer *t, const char 
     return failed;
 }
 
-static int finish(struct packer *p, const struct corpus *c, struct err *e)
+static int remove_valid(const char *prefix, struct err *e)
+{
+    struct buf valid = {0};
+    buf_printf(&valid, "%s.valid", prefix);
+    int failed = shard_remove(valid.data, e);
+    buf_release(&valid);
+    return failed;
+}
+
+static int finish(struct packer *p, const struct corpus *c, const char *prefix, struct err *e)
 {
     int failed = 0;
     if (p->stats->train.documents + p->stats->valid.documents == 0)
@@ -160,10 +169,15 @@ static int finish(struct packer *p, const struct corpus *c, struct err *e)
         shard_writer_abort(p->valid);
         p->valid = NULL;
     }
+    /* No name changes before all lies on the disk. */
+    if ((p->valid && shard_writer_finish(p->valid, e)) || shard_writer_finish(p->train, e))
+        return -1;
     /* Validation first: whoever finds PREFIX.idx may count on all else being there. */
     if (p->valid) {
         failed = shard_writer_commit(p->valid, e);
         p->valid = NULL;
+    } else {
+        failed = remove_valid(prefix, e);
     }
     if (!failed) {
         failed = shard_writer_commit(p->train, e);
@@ -182,7 +196,7 @@ int pack_corpus(const struct tokenizer *t, struct corpus *c, const char *prefix,
     p.valid_share = valid_share;
     p.stats = stats;
     int failed = open_writers(&p, t, prefix, e) || corpus_run(c, "packing", &job, e) ||
-                 finish(&p, c, e);
+                 finish(&p, c, prefix, e);
     if (p.valid)
         shard_writer_abort(p.valid);
     if (p.train)

@@ -71,7 +71,12 @@ int shard_writer_open(struct shard_writer **w, const char *prefix, uint32_t voca
 /* tokens with their <s> and </s>, ids < vocab_size; text_bytes of UTF-8 behind them. */
 int shard_writer_add(struct shard_writer *w, const char *id, size_t id_len, const uint32_t *tokens,
                      size_t count, uint64_t text_bytes, struct err *e);
+/* Brings all to the disk under its temporary names, so that of several shards the first is
+ * committed when the last can no longer fail for lack of room. May be left out. */
+int shard_writer_finish(struct shard_writer *w, struct err *e);
 int shard_writer_commit(struct shard_writer *w, struct err *e); /* frees w in any case */
 void shard_writer_abort(struct shard_writer *w);                /* removes what was written */
+/* Removes the shard at prefix, .idx first: from then on there is none. None there is no error. */
+int shard_remove(const char *prefix, struct err *e);
 
 #endif

@@ -28,6 +28,7 @@ struct shard_writer {
     struct buf sums;  /* the file .sum */
     struct buf line;  /* scratch */
     bool failed;      /* a write failed: nothing more may be added */
+    bool written;     /* all lies on the disk, under temporary names */
 };
 
 char *shard_path(const char *prefix, const char *part)
@@ -222,33 +223,71 @@ static int rename_part(const struct shard_writer *w, const char *part, struct er
     return r;
 }
 
-/* .idx goes first when an old shard leaves and comes last when the new one arrives: with
- * it, a shard exists (shard_exists()). */
-static int rename_all(const struct shard_writer *w, struct err *e)
+static int remove_part(const char *prefix, const char *part, struct err *e)
 {
-    static const char *const order[] = {"bin", "ids", "bytes", "sum", "json", "idx"};
-    char *folder = folder_of(w->prefix), *idx = shard_path(w->prefix, "idx");
+    char *path = shard_path(prefix, part);
+    int r = unlink(path) && errno != ENOENT
+                ? err_set(e, "cannot remove the old %s: %s", path, strerror(errno))
+                : 0;
+    free(path);
+    return r;
+}
+
+/* Without .idx there is no shard, on the disk either once this has returned. */
+static int remove_idx(const char *prefix, struct err *e)
+{
+    char *folder = folder_of(prefix), *idx = shard_path(prefix, "idx");
     int r = 0;
     if (!unlink(idx))
         r = fs_sync_folder(folder, e);
     else if (errno != ENOENT)
         r = err_set(e, "cannot remove the old %s: %s", idx, strerror(errno));
-    for (size_t i = 0; i < sizeof(order) / sizeof(*order) && !r; i++)
-        r = rename_part(w, order[i], e);
-    if (!r)
-        r = fs_sync_folder(folder, e);
     free(idx);
     free(folder);
     return r;
 }
 
+int shard_remove(const char *prefix, struct err *e)
+{
+    if (remove_idx(prefix, e))
+        return -1;
+    for (int i = 0; i < SHARD_PART_COUNT; i++)
+        if (remove_part(prefix, shard_part_names[i], e))
+            return -1;
+    return remove_part(prefix, "json", e);
+}
+
+/* .idx goes first when an old shard leaves and comes last when the new one arrives: with
+ * it, a shard exists (shard_exists()). */
+static int rename_all(const struct shard_writer *w, struct err *e)
+{
+    static const char *const order[] = {"bin", "ids", "bytes", "sum", "json", "idx"};
+    char *folder = folder_of(w->prefix);
+    int r = remove_idx(w->prefix, e);
+    for (size_t i = 0; i < sizeof(order) / sizeof(*order) && !r; i++)
+        r = rename_part(w, order[i], e);
+    if (!r)
+        r = fs_sync_folder(folder, e);
+    free(folder);
+    return r;
+}
+
+int shard_writer_finish(struct shard_writer *w, struct err *e)
+{
+    MW_ASSERT(!w->written);
+    if (write_all(w, e)) {
+        w->failed = true;
+        return err_add(e, "token shard %s", w->prefix);
+    }
+    w->written = true;
+    return 0;
+}
+
 int shard_writer_commit(struct shard_writer *w, struct err *e)
 {
-    int r = write_all(w, e);
-    if (!r)
-        r = rename_all(w, e);
-    if (r)
-        err_add(e, "token shard %s", w->prefix);
+    int r = w->written ? 0 : shard_writer_finish(w, e);
+    if (!r && rename_all(w, e))
+        r = err_add(e, "token shard %s", w->prefix);
     shard_writer_abort(w); /* removes what was not renamed, frees */
     return r;
 }

@@ -168,12 +168,19 @@ if [ -w /dev/full ]; then
     says err "cannot write to standard output: No space left on device"
 fi
 # A write that fails half-way (a limit on file sizes stands for the full disk).
+# The held-out documents would fit: they must not arrive without those for training.
+run 0 mundwerk tokenizer pack --tokenizer t --in docs --out old --valid-share 0.5
+sum_old() { cat old.idx old.bin old.valid.* 2>/dev/null | cksum; }
+[ -e old.valid.idx ] && before=$(sum_old) || fail "no document is held out"
 (
     trap '' XFSZ
     ulimit -f 4
+    run 1 mundwerk tokenizer pack --tokenizer t --in "$corpus" --out old --valid-share 0.01
+    says err "File too large"
     run 1 mundwerk tokenizer pack --tokenizer t --in "$corpus" --out full
     says err "File too large"
     run 1 mundwerk tokenizer train --in "$corpus" --out full
     says err "File too large"
 ) || exit 1
+[ "$(sum_old)" = "$before" ] || fail "a failed packing changed what was there"
 [ -z "$(find . -name 'full*' -type f)" ] || fail "left of a failed write: $(find . -name 'full*')"

@@ -127,6 +127,31 @@ static void test_documents_and_split(void **state)
     free(valid);
 }
 
+/* Packed again without held-out documents: those of before are of another split. */
+static void test_old_validation_goes(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"bin", "idx", "ids", "bytes", "sum", "json"};
+    char *a = write_docs("again.jsonl", 0, 200), *prefix = fs_join(folder, "again");
+    char *valid = fs_join(folder, "again.valid");
+    const double none_chosen = 1e-15;
+    for (int i = 0; i < 2; i++) {
+        pack(&a, 1, prefix, 0.2);
+        assert_true(shard_exists(valid));
+        struct pack_stats s = pack(&a, 1, prefix, i ? none_chosen : 0);
+        assert_int_equal(s.valid.documents, 0);
+        assert_true(shard_exists(prefix));
+        for (size_t k = 0; k < sizeof(parts) / sizeof(*parts); k++) {
+            char *path = fs_join(folder, "again.valid.%s", parts[k]);
+            assert_false(fs_exists(path));
+            free(path);
+        }
+    }
+    free(a);
+    free(prefix);
+    free(valid);
+}
+
 static void test_lines_of_text(void **state)
 {
     (void)state;
@@ -174,6 +199,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_documents_and_split),
+        cmocka_unit_test(test_old_validation_goes),
         cmocka_unit_test(test_lines_of_text),
         cmocka_unit_test(test_failures),
     };
