@@ -1,11 +1,17 @@
 /* Owns packing: encodes documents on all threads, writes them in order. */
 #include "tokenizer/pack.h"
 
+#include "common/fs.h"
 #include "common/hash.h"
 #include "common/threads.h"
 #include "tokenizer/shard.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct packed_doc {
     size_t id_len, token_count;
@@ -186,8 +192,52 @@ static int finish(struct packer *p, const struct corpus *c, const char *prefix, 
     return failed;
 }
 
-int pack_corpus(const struct tokenizer *t, struct corpus *c, const char *prefix, double valid_share,
-                struct pack_stats *stats, struct err *e)
+/* --- one at a time --------------------------------------------------------------- */
+
+/* Takes the lock of the file at path; *gone: it was removed before we had it. */
+static int lock_file(const char *path, int *fd, bool *gone, struct err *e)
+{
+    struct stat ours, there;
+    *gone = false;
+    *fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (*fd < 0)
+        return err_set(e, "cannot open %s: %s", path, strerror(errno));
+    if (flock(*fd, LOCK_EX | LOCK_NB)) {
+        int why = errno;
+        close(*fd);
+        return why == EWOULDBLOCK
+                   ? err_set(e, "%s is held: another program packs to this prefix", path)
+                   : err_set(e, "cannot lock %s: %s", path, strerror(why));
+    }
+    *gone = fstat(*fd, &ours) || stat(path, &there) || ours.st_ino != there.st_ino ||
+            ours.st_dev != there.st_dev;
+    if (*gone)
+        close(*fd);
+    return 0;
+}
+
+/* Two packings to one prefix would remove each other's files. */
+static int lock(const char *path, int *fd, struct err *e)
+{
+    size_t len = (size_t)(fs_base(path) - path);
+    char *folder = len ? mem_strndup(path, len) : mem_strdup(".");
+    bool gone = true;
+    int failed = fs_mkdirs(folder, e);
+    while (!failed && gone)
+        failed = lock_file(path, fd, &gone, e);
+    free(folder);
+    return failed;
+}
+
+/* Removed while it is still held, so that nobody else's lock is. */
+static void unlock(const char *path, int fd)
+{
+    unlink(path);
+    close(fd);
+}
+
+static int pack_locked(const struct tokenizer *t, struct corpus *c, const char *prefix,
+                       double valid_share, struct pack_stats *stats, struct err *e)
 {
     struct packer p;
     struct corpus_job job = {&p, encode_document, write_batch};
@@ -203,4 +253,19 @@ int pack_corpus(const struct tokenizer *t, struct corpus *c, const char *prefix,
         shard_writer_abort(p.train);
     packer_release(&p);
     return failed ? -1 : 0;
+}
+
+int pack_corpus(const struct tokenizer *t, struct corpus *c, const char *prefix, double valid_share,
+                struct pack_stats *stats, struct err *e)
+{
+    struct buf path = {0};
+    int fd;
+    buf_printf(&path, "%s.lock", prefix);
+    int failed = lock(path.data, &fd, e);
+    if (!failed) {
+        failed = pack_locked(t, c, prefix, valid_share, stats, e);
+        unlock(path.data, fd);
+    }
+    buf_release(&path);
+    return failed;
 }

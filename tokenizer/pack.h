@@ -33,7 +33,8 @@ bool pack_holds_out(const char *id, size_t id_len, double valid_share);
 
 /* Writes PREFIX.* and, if any document is held out, PREFIX.valid.*; if none is, those of an
  * older packing go: they would be of another split. None left for training is an error. On
- * failure what stood there before is unharmed. Bad lines are counted in c->bad. */
+ * failure what stood there before is unharmed. Bad lines are counted in c->bad. While it runs
+ * PREFIX.lock keeps a second packing out, which fails. */
 int pack_corpus(const struct tokenizer *t, struct corpus *c, const char *prefix, double valid_share,
                 struct pack_stats *stats, struct err *e);
 

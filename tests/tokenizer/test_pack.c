@@ -8,6 +8,9 @@
 #include "tokenizer/pack.h"
 #include "tokenizer/shard.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 static char *folder;
 static struct tokenizer *tok;
 
@@ -152,6 +155,34 @@ static void test_old_validation_goes(void **state)
     free(valid);
 }
 
+static void test_one_packing_at_a_time(void **state)
+{
+    (void)state;
+    char *a = write_docs("one.jsonl", 0, 5), *prefix = fs_join(folder, "one");
+    char *path = fs_join(folder, "one.lock"), *left = fs_join(folder, "one.bin.new");
+    struct pack_stats stats;
+    struct corpus c;
+    struct err e;
+    int fd = open(path, O_RDWR | O_CREAT, 0666); /* the other packing, and what it writes */
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_works(fs_write(left, "x", 1, &e), e);
+    assert_works(corpus_init(&c, &a, 1, &e), e);
+    assert_fails(pack_corpus(tok, &c, prefix, 0, &stats, &e), e,
+                 "one.lock is held: another program packs to this prefix");
+    corpus_release(&c);
+    assert_true(fs_exists(left));
+    close(fd); /* killed: its lock is gone, its files are not */
+    pack(&a, 1, prefix, 0);
+    assert_true(shard_exists(prefix));
+    assert_false(fs_exists(path));
+    assert_false(fs_exists(left));
+    free(a);
+    free(prefix);
+    free(path);
+    free(left);
+}
+
 static void test_lines_of_text(void **state)
 {
     (void)state;
@@ -200,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_documents_and_split),
         cmocka_unit_test(test_old_validation_goes),
+        cmocka_unit_test(test_one_packing_at_a_time),
         cmocka_unit_test(test_lines_of_text),
         cmocka_unit_test(test_failures),
     };
