@@ -85,7 +85,7 @@ struct prepare {
     struct task *tasks;
     size_t task_count, task_capacity;
     uint64_t named[REMOVAL_COUNT];
-    uint64_t bytes_done;
+    uint64_t bytes_done, file_done; /* on disk: of all files, of the one being deduplicated */
     struct progress progress;
     bool failed;
     struct err error;
@@ -179,10 +179,18 @@ static void name_bad_lines(struct prepare *p, const struct job *j)
     }
 }
 
+/* A file counts with the size that it had when it was listed, even if it grows or is damaged. */
+static void count_progress(struct prepare *p, const struct batch *b)
+{
+    uint64_t bytes = p->ledger->files[b->file].bytes;
+    uint64_t done = b->last || b->bytes_read > bytes ? bytes : b->bytes_read;
+    p->bytes_done += done - p->file_done;
+    p->file_done = b->last ? 0 : done;
+}
+
 static void end_of_file(struct prepare *p, struct job *j)
 {
     struct ledger_file *f = &p->ledger->files[j->batch.file];
-    p->bytes_done += f->bytes;
     if (!j->batch.error)
         return;
     f->error = j->batch.error;
@@ -283,6 +291,7 @@ static void task_dedup(struct prepare *p)
         struct job *j = p->to_dedup.v[i];
         struct err e;
         count_batch(p, j);
+        count_progress(p, &j->batch);
         name_bad_lines(p, j);
         if (dedup_batch(p, &j->batch, &e)) {
             fail(p, &e);

@@ -78,6 +78,15 @@ done
 says_not long1/ledger.json '"token_word_ratio": 0,'
 says long1/ledger.json '"trained_on_bytes": 400000,'
 
+# The bar moves within a file; a terminal is wanted to see it.
+if command -v script >/dev/null; then
+    for i in 1 2 3 4 5 6 7 8; do cat all.jsonl; done >one.jsonl
+    script -qec "mundwerk data prepare --in one.jsonl --out one --threads 1 --set prepare.max_token_word_ratio=0" /dev/null >bar </dev/null
+    # a machine so fast that nothing is drawn has nothing to show
+    grep -q '\] *[0-9]*% ' bar && ! grep -q '\] *[1-9][0-9]*% ' bar &&
+        fail "a single file stays at 0 %: $(cat bar)"
+fi
+
 # Killed in the middle, then run again.
 mundwerk data prepare --in in --out killed --threads 1 >/dev/null 2>&1 &
 pid=$!
