@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-#define BATCH_KEEP_BYTES ((size_t)4 << 20) /* memory a cleared batch may keep, each buffer */
-
 const char *const removal_names[REMOVAL_COUNT] = {
     "none",           "truncated",     "too_long",           "blank_line", "invalid_utf8",
     "malformed_json", "duplicate_key", "missing_text",       "nul",        "language",
@@ -399,6 +397,15 @@ void batch_parse(struct batch *b, struct parser *p, const struct selection *sel)
 
 /* --- batches ------------------------------------------------------------- */
 
+static void *keep_array(void *array, size_t *capacity, size_t size)
+{
+    if (*capacity <= BATCH_KEEP_BYTES / size)
+        return array;
+    free(array);
+    *capacity = 0;
+    return NULL;
+}
+
 void batch_clear(struct batch *b)
 {
     struct batch old = *b;
@@ -407,16 +414,16 @@ void batch_clear(struct batch *b)
     b->raw = old.raw;
     b->text = old.text;
     b->meta = old.meta;
-    b->docs = old.docs;
     b->doc_capacity = old.doc_capacity;
-    b->paragraphs = old.paragraphs;
+    b->docs = keep_array(old.docs, &b->doc_capacity, sizeof(*b->docs));
     b->paragraph_capacity = old.paragraph_capacity;
-    b->raw.len = b->text.len = b->meta.len = 0;
-    /* One giant line must not leave its memory in every batch. */
-    if (b->raw.capacity > BATCH_KEEP_BYTES)
-        buf_release(&b->raw);
-    if (b->text.capacity > BATCH_KEEP_BYTES)
-        buf_release(&b->text);
+    b->paragraphs = keep_array(old.paragraphs, &b->paragraph_capacity, sizeof(*b->paragraphs));
+    struct buf *const bufs[] = {&b->raw, &b->text, &b->meta};
+    for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++) {
+        bufs[i]->len = 0;
+        if (bufs[i]->capacity > BATCH_KEEP_BYTES)
+            buf_release(bufs[i]);
+    }
 }
 
 void batch_release(struct batch *b)

@@ -140,7 +140,10 @@ struct parser {
 
 void parser_release(struct parser *p);
 void batch_parse(struct batch *b, struct parser *p, const struct selection *sel);
-/* Leaves an empty batch that keeps its memory, or none. */
+#define BATCH_KEEP_BYTES ((size_t)4 << 20)
+
+/* Leaves an empty batch with its memory, but of no buffer more than BATCH_KEEP_BYTES: one giant
+ * line must not leave its memory in every batch. */
 void batch_clear(struct batch *b);
 void batch_release(struct batch *b);
 /* Drops removed documents and paragraphs and unused memory: for batches that have to wait. */

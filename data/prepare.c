@@ -129,6 +129,8 @@ static void job_recycle(struct prepare *p, struct job *j)
     j->batch = batch;
     j->out = out;
     j->out.len = 0;
+    if (j->out.capacity > BATCH_KEEP_BYTES)
+        buf_release(&j->out);
     j->next = p->pool;
     p->pool = j;
     p->pool_count++;

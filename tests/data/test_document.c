@@ -269,6 +269,43 @@ static void test_random_damage(void **state)
     parser_release(&p);
 }
 
+/* A batch goes round and round: what a giant line needed must not stay in it. */
+static void test_clear(void **state)
+{
+    (void)state;
+    struct batch b = {.kind = BATCH_LINES};
+    struct parser p = {0};
+    const struct selection all = {.max_line_bytes = 1 << 28, .min_words = 3};
+    for (int small = 0; small < 2; small++) {
+        size_t lines = small ? 10 : 70000, paragraphs = small ? 10 : 300000;
+        for (size_t i = 0; i < lines; i++)
+            buf_puts(&b.raw, "{\"text\":\"ja\",\"url\":\"http://www.example.org/ein/langer/weg/zu"
+                             "/einem/kleinen/text/der/ja/sagt\"}\n");
+        buf_puts(&b.raw, "{\"text\":\"");
+        for (size_t i = 0; i < paragraphs; i++)
+            buf_puts(&b.raw, "nein, nein, nein\\n");
+        buf_puts(&b.raw, "\"}\n");
+        batch_parse(&b, &p, &all);
+        assert_int_equal(b.doc_count, lines + 1);
+        void *docs = b.docs, *texts = b.text.data;
+        if (!small) {
+            assert_true(b.doc_capacity * sizeof(*b.docs) > BATCH_KEEP_BYTES);
+            assert_true(b.paragraph_capacity * sizeof(*b.paragraphs) > BATCH_KEEP_BYTES);
+            assert_true(b.meta.capacity > BATCH_KEEP_BYTES);
+        }
+        batch_clear(&b);
+        b.kind = BATCH_LINES;
+        assert_int_equal(b.doc_count + b.paragraph_count + b.text.len + b.meta.len, 0);
+        assert_true(b.raw.capacity <= BATCH_KEEP_BYTES && b.text.capacity <= BATCH_KEEP_BYTES);
+        assert_true(b.meta.capacity <= BATCH_KEEP_BYTES);
+        assert_true(b.doc_capacity * sizeof(*b.docs) <= BATCH_KEEP_BYTES);
+        assert_true(b.paragraph_capacity * sizeof(*b.paragraphs) <= BATCH_KEEP_BYTES);
+        assert_true(!small || (b.docs == docs && b.text.data == texts));
+    }
+    parser_release(&p);
+    batch_release(&b);
+}
+
 static void test_characters(void **state)
 {
     (void)state;
@@ -285,11 +322,12 @@ static void test_characters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_lines), cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_bad_lines),  cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_meta),       cmocka_unit_test(test_paragraphs),
-        cmocka_unit_test(test_compact),    cmocka_unit_test(test_text_files),
-        cmocka_unit_test(test_characters), cmocka_unit_test(test_random_damage),
+        cmocka_unit_test(test_good_lines),    cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_bad_lines),     cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_meta),          cmocka_unit_test(test_paragraphs),
+        cmocka_unit_test(test_compact),       cmocka_unit_test(test_text_files),
+        cmocka_unit_test(test_characters),    cmocka_unit_test(test_clear),
+        cmocka_unit_test(test_random_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
