@@ -265,6 +265,31 @@ void reader_close(struct reader *r)
     *r = (struct reader){.fd = -1};
 }
 
+static bool ends_with(const char *s, size_t len, const char *end)
+{
+    size_t n = strlen(end);
+    return len >= n && !memcmp(s + len - n, end, n);
+}
+
+static bool name_says_json(const char *path)
+{
+    size_t len = strlen(path);
+    if (ends_with(path, len, ".gz"))
+        len -= strlen(".gz");
+    else if (ends_with(path, len, ".zst"))
+        len -= strlen(".zst");
+    return ends_with(path, len, ".json") || ends_with(path, len, ".jsonl") ||
+           ends_with(path, len, ".ndjson");
+}
+
+bool stream_holds_json(const char *path, const char *head, size_t len)
+{
+    size_t at = len >= 3 && !memcmp(head, "\xEF\xBB\xBF", 3) ? 3 : 0;
+    while (at < len && strchr(" \t\r\n", head[at]) && head[at])
+        at++;
+    return (at < len && head[at] == '{') || name_says_json(path);
+}
+
 void lines_init(struct lines *l, struct reader *r)
 {
     *l = (struct lines){.r = r};
@@ -350,12 +375,6 @@ enum lines_result lines_next(struct lines *l, const char **line, size_t *len, st
     }
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
 int writer_open_packed(struct writer *w, const char *path, struct err *e)
 {
     struct buf name = {0};
@@ -374,7 +393,7 @@ int writer_open(struct writer *w, const char *path, struct err *e)
 {
     if (writer_open_packed(w, path, e))
         return -1;
-    if (ends_with(path, ".zst")) {
+    if (ends_with(path, strlen(path), ".zst")) {
         w->codec = mem_zalloc(1, sizeof(*w->codec));
         w->codec->zstd_out = ZSTD_createCStream();
         MW_ASSERT(w->codec->zstd_out);

@@ -22,6 +22,7 @@
 #include "common/err.h"
 #include "common/mem.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -41,6 +42,11 @@ struct reader {
 int reader_open(struct reader *r, const char *path, struct err *e);               /* "-" is stdin */
 ssize_t reader_read(struct reader *r, void *out, size_t capacity, struct err *e); /* 0 at the end */
 void reader_close(struct reader *r);
+
+/* Whether a file holds JSON lines, each an object: its name says so (.json, .jsonl or .ndjson,
+ * also before .gz or .zst), or '{' is the first visible byte of `head`, its first bytes
+ * uncompressed, after a byte-order mark if there is one. */
+bool stream_holds_json(const char *path, const char *head, size_t len);
 
 /* Lines of a reader. The line includes its '\n' where the file has one, so that
  * joining all lines gives the file back. */

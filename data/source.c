@@ -62,21 +62,6 @@ static void source_fill(struct source *s, struct buf *b)
     }
 }
 
-static bool name_says_json(const char *path)
-{
-    static const char *const ends[] = {".json", ".jsonl", ".ndjson"};
-    static const char *const packed[] = {"", ".gz", ".zst"};
-    size_t len = strlen(path);
-    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
-        for (size_t k = 0; k < sizeof(packed) / sizeof(packed[0]); k++) {
-            size_t n = strlen(ends[i]), m = strlen(packed[k]);
-            if (len >= n + m && !memcmp(path + len - m, packed[k], m) &&
-                !memcmp(path + len - m - n, ends[i], n))
-                return true;
-        }
-    return false;
-}
-
 /* Opens the file and looks at its first bytes, which stay in rest. */
 static void source_open(struct source *s)
 {
@@ -89,15 +74,12 @@ static void source_open(struct source *s)
     while (!s->at_end && s->rest.len < 4096)
         source_fill(s, &s->rest);
     struct buf *b = &s->rest;
+    bool json = stream_holds_json(s->path, b->data, b->len);
     if (b->len >= 3 && !memcmp(b->data, "\xEF\xBB\xBF", 3)) {
         s->had_bom = true;
         b->len -= 3;
         memmove(b->data, b->data + 3, b->len + 1);
     }
-    size_t i = 0;
-    while (i < b->len && strchr(" \t\r\n", b->data[i]) && b->data[i])
-        i++;
-    bool json = (i < b->len && b->data[i] == '{') || name_says_json(s->path);
     s->kind = json ? SOURCE_LINES : SOURCE_TEXT;
 }
 

@@ -63,37 +63,13 @@ void corpus_release(struct corpus *c)
 
 /* --- reading ------------------------------------------------------------------ */
 
-static bool named_json(const char *path)
-{
-    size_t len = strlen(path);
-    static const char *const ends[] = {".zst", ".gz", ""};
-    static const char *const names[] = {".json", ".jsonl", ".ndjson"};
-    for (size_t i = 0; i < 3; i++) {
-        size_t end = strlen(ends[i]);
-        if (len < end || strcmp(path + len - end, ends[i]) != 0)
-            continue;
-        len -= end;
-        for (size_t k = 0; k < 3; k++) {
-            size_t name = strlen(names[k]);
-            if (len >= name && !memcmp(path + len - name, names[k], name))
-                return true;
-        }
-        return false;
-    }
-    return false;
-}
-
 /* Skips a byte-order mark at the start of JSON lines: only there it is not text. */
 static void see_kind(struct corpus *c, const char **line, size_t *len)
 {
     static const char bom[] = "\xEF\xBB\xBF";
     const char *s = *line;
     size_t skip = *len >= 3 && !memcmp(s, bom, 3) ? 3 : 0;
-    size_t at = skip;
-    while (at < *len && strchr(" \t\r\n", s[at]) && s[at])
-        at++;
-    c->json = !c->plain_only &&
-              (named_json(c->files.paths[c->file - 1]) || (at < *len && s[at] == '{'));
+    c->json = !c->plain_only && stream_holds_json(c->files.paths[c->file - 1], s, *len);
     if (c->json) {
         *line += skip;
         *len -= skip;

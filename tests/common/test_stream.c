@@ -222,12 +222,40 @@ static void test_missing(void **state)
     assert_fails(writer_open(&w, "/nowhere/x", &e), e, "cannot write /nowhere/x");
 }
 
+static bool holds_json(const char *path, const char *head)
+{
+    return stream_holds_json(path, head, strlen(head));
+}
+
+static void test_kind(void **state)
+{
+    (void)state;
+    static const char *const json[] = {"a.json",     "a.jsonl",     "a/b.ndjson",  "a.json.gz",
+                                       "a.json.zst", "a.jsonl.zst", "a.ndjson.gz", ".json"};
+    static const char *const other[] = {
+        "a.txt", "a.json.txt", "json", "a.gz", "a.json.gz.zst", "a.json.xz", "", "-", "jsonl.zst"};
+    for (size_t i = 0; i < sizeof(json) / sizeof(*json); i++)
+        assert_true(holds_json(json[i], "Text"));
+    for (size_t i = 0; i < sizeof(other) / sizeof(*other); i++) {
+        assert_false(holds_json(other[i], "Text {"));
+        assert_false(holds_json(other[i], "\xef\xbb\xbf[{"));
+        assert_true(holds_json(other[i], "{\"text\""));
+        assert_true(holds_json(other[i], " \t\r\n{"));
+        assert_true(holds_json(other[i], "\xef\xbb\xbf \n{"));
+    }
+    assert_false(holds_json("a", "\xef\xbb\xbf\xef\xbb\xbf{"));
+    assert_false(stream_holds_json("a", "\0{", 2));
+    assert_false(stream_holds_json("a", NULL, 0));
+    assert_true(stream_holds_json("a.json", NULL, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gzip_members), cmocka_unit_test(test_gzip_damage),
         cmocka_unit_test(test_zstd),         cmocka_unit_test(test_lines),
         cmocka_unit_test(test_long_line),    cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_kind),
     };
     return cmocka_run_group_tests(tests, NULL, test_folder_remove);
 }
