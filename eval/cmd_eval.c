@@ -58,7 +58,7 @@ static const struct config_row rows[] = {
 
 static const struct config_usage usage = {
     name,
-    "--run RUN | --checkpoint DIR --out DIR   --tasks NAME,... [options]",
+    "(--run RUN | --checkpoint DIR --out DIR) --tasks NAME,... [options]",
     "Evaluates the snapshots of a run and stores each score with its error bar and the items it "
     "was\n"
     "made of under RUN/eval. What is there already for the same weights and settings is not made\n"
@@ -66,8 +66,7 @@ static const struct config_usage usage = {
     "mundwerk eval run --run runs/german-mini --tasks bpb,samples\n"
     "mundwerk eval run --run runs/german1b --tasks offensive_lang --task-data SuperGLEBer/data "
     "--seeds 3\n"
-    "mundwerk eval run --checkpoint DIR --out results --tasks bpb --data runs/german-mini-data/"
-    "tokens",
+    "mundwerk eval run --checkpoint DIR --out results --tasks bpb --data tokens/german\n",
 };
 
 static int cmd_run(int argc, char **argv)
