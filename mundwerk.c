@@ -13,6 +13,7 @@
 #include "train/cmd_train.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,6 +39,8 @@ static const struct command commands[] = {
 static int run(int argc, char **argv)
 {
     const char *called = fs_base(argv[0]);
+    if (argc == 2 && !strcmp(argv[1], "--version"))
+        return cmd_version(argc, argv);
     for (const struct command *c = commands; c->name; c++)
         if (!strcmp(called, c->name))
             return c->run(argc, argv);
@@ -47,6 +50,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     threads_settle(argv);
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is then an error of write(), with a sentence */
     int code = run(argc, argv);
     /* A full disk or a closed pipe behind stdout must not look like success. */
     if ((fflush(stdout) || ferror(stdout)) && code == 0) {

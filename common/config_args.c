@@ -136,6 +136,16 @@ static bool looks_like_option(const char *word)
     return word[0] == '-' && word[1] == '-';
 }
 
+/* A list takes all words up to the next option; --set only those of the form section.key=value,
+ * so that a command's own words may follow. */
+static bool belongs_to_list(const struct config_row *row, const char *word)
+{
+    if (strcmp(row->name, "set") != 0)
+        return !looks_like_option(word);
+    const char *dot = strchr(word, '.'), *equals = strchr(word, '=');
+    return !looks_like_option(word) && dot && equals && dot < equals;
+}
+
 /* Reads the option at argv[i] with its values; returns the index after them, or -1. */
 static int read_option(const struct config_row *rows, void *settings, int i, int argc, char **argv,
                        struct err *e)
@@ -158,12 +168,10 @@ static int read_option(const struct config_row *rows, void *settings, int i, int
     if (i + 1 >= argc || looks_like_option(argv[i + 1]))
         return err_set(e, "--%s needs a value", name);
     i++;
-    /* --set takes one assignment each time, other lists all words that follow. */
-    bool many = row->type == CONFIG_TYPE_LIST && strcmp(name, "set") != 0;
     do
         if (config_set(rows, settings, key, argv[i++], where, e))
             return -1;
-    while (many && i < argc && !looks_like_option(argv[i]));
+    while (row->type == CONFIG_TYPE_LIST && i < argc && belongs_to_list(row, argv[i]));
     return i;
 }
 
