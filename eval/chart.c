@@ -162,18 +162,24 @@ static void put_x_tick(struct buf *out, double at, bool line, double value)
     buf_puts(out, "</text>");
 }
 
+/* Leading digits of the ticks within a decade: many where few decades are shown. */
+static const char *tick_leads(double decades)
+{
+    if (decades > 3)
+        return "1";
+    if (decades > 1.7)
+        return "125";
+    return decades > 0.9 ? "12357" : "123456789";
+}
+
 static void put_x_axis(struct buf *out, const struct frame *f)
 {
     if (f->has_zero)
         put_x_tick(out, place_x(f, 0), true, 0);
-    double decades = log10(f->x_high / f->x_low);
+    const char *leads = tick_leads(log10(f->x_high / f->x_low));
     for (int k = (int)floor(log10(f->x_low)); k <= (int)ceil(log10(f->x_high)); k++)
-        for (int lead = 1; lead <= 5; lead += lead == 2 ? 3 : 1) {
-            if (decades > 3 && lead != 1)
-                continue;
-            double x = lead * pow(10, k);
-            if (lead == 5 && decades > 2)
-                continue;
+        for (const char *lead = leads; *lead; lead++) {
+            double x = (*lead - '0') * pow(10, k);
             if (x >= f->x_low * 0.999 && x <= f->x_high * 1.001)
                 put_x_tick(out, place_x(f, x), true, x);
         }

@@ -2,6 +2,8 @@
 
 run 0 mundwerk version
 says out "mundwerk 0."
+run 0 mundwerk --version
+says out "mundwerk 0."
 run 0 mundwerk --help
 says out "usage: mundwerk COMMAND"
 if [ -c /dev/full ]; then

@@ -145,13 +145,14 @@ static void test_command_line(void **state)
     struct settings s;
     struct err e;
     struct config_list rest = {0};
-    char *good[] = {"x",     "--in",      "a",    "b",     "--threads=3",    "--bos",
-                    "--set", "run.out=y", "word", "--set", "model.tie=true", NULL};
+    char *good[] = {
+        "x",         "--in",         "a",    "b",     "--threads=3",    "--bos", "--set",
+        "run.out=y", "run.langs=de", "word", "--set", "model.tie=true", NULL};
     assert_works(parse(&s, &rest, &e, good), e);
     assert_int_equal(s.in.count, 2);
     assert_int_equal(s.threads, 3);
     assert_true(s.bos);
-    assert_int_equal(s.set.count, 2);
+    assert_int_equal(s.set.count, 3);
     assert_int_equal(rest.count, 1);
     assert_string_equal(rest.items[0], "word");
     config_release(rows, &s);
