@@ -355,15 +355,44 @@ static int remove_weights(const char *run, const struct config_list *names, stru
     return 0;
 }
 
+/* Step of the newest snapshot with trainer state; -1 = the run has none. */
+static int newest_state(const char *run, int64_t *step, struct err *e)
+{
+    struct checkpoint_list list;
+    int r = checkpoint_find(&list, run, e);
+    *step = -1;
+    for (size_t i = 0; i < list.count && !r; i++)
+        if (list.entries[i].has_trainer)
+            *step = (int64_t)list.entries[i].step;
+    checkpoint_list_release(&list);
+    return r;
+}
+
+/* Says what became of the run when its newest trainer state, of step `before`, went. */
+static int warn_resume(const char *run, const char *path, int64_t before, struct err *e)
+{
+    int64_t after;
+    if (newest_state(run, &after, e))
+        return -1;
+    if (after < 0 && before >= 0)
+        log_warn("%s: that was the run's last trainer state: it cannot be resumed any more", path);
+    else if (after != before)
+        log_warn("%s: that was the run's newest trainer state: it resumes from step %lld now", path,
+                 (long long)after);
+    return 0;
+}
+
 static int prune_run(const char *run, const struct options *o, struct err *e)
 {
     uint64_t before = 0, after = 0;
+    int64_t newest = -1;
     int lock;
     if (run_lock(run, &lock, e))
         return -1;
-    int r = bytes_of_run(run, &before, e) || verify_kept(run, (uint64_t)o->keep, e) ||
-            checkpoint_clean(run, e) || remove_weights(run, &o->weights, e) ||
-            checkpoint_prune(run, (uint64_t)o->keep, e) || bytes_of_run(run, &after, e);
+    int r = newest_state(run, &newest, e) || bytes_of_run(run, &before, e) ||
+            verify_kept(run, (uint64_t)o->keep, e) || checkpoint_clean(run, e) ||
+            remove_weights(run, &o->weights, e) || checkpoint_prune(run, (uint64_t)o->keep, e) ||
+            bytes_of_run(run, &after, e) || warn_resume(run, run, newest, e);
     run_unlock(lock);
     if (!r)
         log_info("%s: %s freed, %s left", run, log_bytes(before - after), log_bytes(after));
@@ -394,16 +423,18 @@ static int prune_snapshot(const char *path, struct err *e)
 {
     char *run = fs_join(path, "../.."), *trainer = fs_join(path, "trainer");
     uint64_t step = 0;
+    int64_t newest;
     int lock, r = step_of(run, path, &step, e);
     if (!r && fs_exists(trainer)) {
         r = run_lock(run, &lock, e);
         if (!r)
-            r = checkpoint_remove_trainer(run, step, e);
+            r = newest_state(run, &newest, e) || checkpoint_remove_trainer(run, step, e) ||
+                warn_resume(run, path, newest, e);
         run_unlock(lock);
     }
     free(run);
     free(trainer);
-    return r;
+    return r ? -1 : 0;
 }
 
 static int prune_path(const char *path, const struct options *o, struct err *e)

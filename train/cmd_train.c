@@ -146,17 +146,26 @@ static int answer_questions(struct job *j)
 
 /* --- what it is trained on ------------------------------------------------------ */
 
-/* One sentence that ends in the commands which make what is missing. */
-static int advise(struct job *j, const char *what, const char *where)
+/* A relative path in the config.yaml of a run that goes on was typed in some other folder. */
+static const char *explain_relative(const struct settings *s, const char *typed, const char *where)
+{
+    bool from_run = s->resume && !*s->config && !*typed;
+    return from_run && *where && *where != '/' ? " (relative to the folder you are in)" : "";
+}
+
+/* One sentence that ends in the commands which make what is missing; `typed` is what the
+ * command line named. */
+static int advise(struct job *j, const char *what, const char *where, const char *typed)
 {
     const struct settings *s = &j->settings;
     const char *tokenizer = *s->data_tokenizer ? s->data_tokenizer : "TOKENIZER";
     const char *prefix = *s->data_prefix ? s->data_prefix : "PREFIX";
     err_set(&j->err,
-            "no %s at %s; these make them: mundwerk data prepare --in CORPUS --out DOCUMENTS && "
+            "no %s at %s%s; these make them: mundwerk data prepare --in CORPUS --out DOCUMENTS && "
             "mundwerk tokenizer train --in DOCUMENTS --out %s && "
             "mundwerk tokenizer pack --tokenizer %s --in DOCUMENTS --out %s",
-            what, *where ? where : "any place that was named", tokenizer, tokenizer, prefix);
+            what, *where ? where : "any place that was named", explain_relative(s, typed, where),
+            tokenizer, tokenizer, prefix);
     return fail(j, USED_WRONGLY);
 }
 
@@ -196,9 +205,9 @@ static int open_inputs(struct job *j)
     struct settings *s = &j->settings;
     int code;
     if (!*s->data_prefix || !shard_exists(s->data_prefix))
-        return advise(j, "token shards", s->data_prefix);
+        return advise(j, "token shards", s->data_prefix, s->data);
     if (!*s->data_tokenizer || !tokenizer_exists(s->data_tokenizer))
-        return advise(j, "tokenizer", s->data_tokenizer);
+        return advise(j, "tokenizer", s->data_tokenizer, s->tokenizer);
     if (tokenizer_load(&j->tokenizer, s->data_tokenizer, &j->err) ||
         shard_open(&j->data, s->data_prefix, &j->err))
         return fail(j, FAILED);
@@ -330,29 +339,71 @@ static int write_build(struct job *j)
     return r;
 }
 
+static int say_finished(const struct job *j, uint64_t step)
+{
+    log_info("%s is finished: step %" PRIu64 " of %" PRId64, j->settings.run_out, step,
+             j->settings.steps);
+    return DONE;
+}
+
+/* A last snapshot whose trainer state was pruned: no need to go back to an older one. */
+static bool is_finished_without_state(const struct job *j, const struct checkpoint_entry *newest)
+{
+    struct err why;
+    if (newest->has_trainer || newest->step < (uint64_t)j->settings.steps)
+        return false;
+    if (!checkpoint_verify(newest->path, &why))
+        return true;
+    log_warn("snapshot of step %" PRIu64 " cannot be used: %s", newest->step, why.msg);
+    return false;
+}
+
+/* Snapshots without trainer state are models only. To start at the beginning beside them would
+ * cut the run's record and then replace them, so only a run without any snapshot does that. */
+static int resume(struct job *j, struct record_lengths *lengths)
+{
+    const char *run = j->settings.run_out;
+    struct checkpoint_list list;
+    if (checkpoint_find(&list, run, &j->err))
+        return fail(j, FAILED);
+    size_t count = list.count;
+    uint64_t newest = count ? list.entries[count - 1].step : 0;
+    bool finished = count && is_finished_without_state(j, &list.entries[count - 1]);
+    checkpoint_list_release(&list);
+    if (finished)
+        return say_finished(j, newest);
+    int found = snapshot_restore(&j->trainer, &j->source, lengths, &j->err);
+    if (found < 0)
+        return fail(j, FAILED);
+    j->restored = found > 0;
+    if (j->restored) {
+        j->saved = (int64_t)j->trainer.step;
+        return GO_ON;
+    }
+    if (count) {
+        err_set(&j->err,
+                "%s cannot go on: the trainer state of its snapshots was pruned; start a new run "
+                "with another --out, or remove %s/checkpoints to start this one again",
+                run, run);
+        return fail(j, FAILED);
+    }
+    if (!j->settings.checkpoints_every && run_exists(run)) {
+        err_set(&j->err, "%s cannot go on: it keeps no snapshots (checkpoints.every is 0)", run);
+        return fail(j, USED_WRONGLY);
+    }
+    log_info("%s has no snapshot yet: starting at the beginning", run);
+    return GO_ON;
+}
+
 static int begin_or_resume(struct job *j)
 {
     struct trainer *t = &j->trainer;
     struct record_lengths lengths = {0};
-    if (j->settings.resume) {
-        int found = snapshot_restore(t, &j->source, &lengths, &j->err);
-        if (found < 0)
-            return fail(j, FAILED);
-        j->restored = found > 0;
-        if (j->restored)
-            j->saved = (int64_t)t->step;
-        else if (!j->settings.checkpoints_every && run_exists(j->settings.run_out)) {
-            err_set(&j->err, "%s cannot go on: it keeps no snapshots (checkpoints.every is 0)",
-                    j->settings.run_out);
-            return fail(j, USED_WRONGLY);
-        } else
-            log_info("%s has no snapshot yet: starting at the beginning", j->settings.run_out);
-    }
-    if (t->step >= (uint64_t)j->settings.steps) {
-        log_info("%s is finished: step %" PRIu64 " of %" PRId64, j->settings.run_out, t->step,
-                 j->settings.steps);
-        return DONE;
-    }
+    int code = j->settings.resume ? resume(j, &lengths) : GO_ON;
+    if (code != GO_ON)
+        return code;
+    if (t->step >= (uint64_t)j->settings.steps)
+        return say_finished(j, t->step);
     if (write_config(j) || write_build(j) ||
         record_open(&j->record, j->settings.run_out, &lengths, &t->loader, t->sequences, &j->err))
         return fail(j, FAILED);
@@ -492,6 +543,33 @@ static int train(struct job *j, struct progress *bar)
     return record_sync(&j->record, &j->err);
 }
 
+/* A path as one word of a shell command: quoted where it must be. */
+static void put_word(struct buf *out, const char *path)
+{
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./=:+-";
+    if (!path[strspn(path, plain)]) {
+        buf_puts(out, path);
+        return;
+    }
+    buf_putc(out, '\'');
+    for (; *path; path++)
+        if (*path == '\'')
+            buf_puts(out, "'\\''");
+        else
+            buf_putc(out, *path);
+    buf_putc(out, '\'');
+}
+
+static void say_how_to_go_on(const struct job *j)
+{
+    struct buf run = {0};
+    put_word(&run, j->settings.run_out);
+    log_info("stopped after step %" PRIu64 " of %" PRId64 "; go on with: train --out %s --resume",
+             j->trainer.step, j->settings.steps, run.data);
+    buf_release(&run);
+}
+
 static int finish(struct job *j)
 {
     const struct trainer *t = &j->trainer;
@@ -500,9 +578,7 @@ static int finish(struct job *j)
         log_warn("%" PRIu64 " steps were skipped: their loss or gradient was not finite",
                  t->skipped);
     if (stop_signal) {
-        log_info("stopped after step %" PRIu64 " of %" PRId64
-                 "; go on with: train --out %s --resume",
-                 t->step, j->settings.steps, run);
+        say_how_to_go_on(j);
         return stop_signal == SIGINT ? 128 + SIGINT : DONE;
     }
     log_info("%s: %" PRIu64 " steps, %s tokens in %s (%s tokens/s), last loss %.4f", run, t->step,

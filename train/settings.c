@@ -166,7 +166,9 @@ int settings_check(struct settings *s, struct err *e)
     if (s->min_lr > s->lr)
         return err_set(e, "optimizer.min_lr %g is above optimizer.lr %g", s->min_lr, s->lr);
     if (s->warmup_steps > s->steps)
-        return err_set(e, "schedule.warmup_steps %" PRId64 " is more than train.steps %" PRId64,
+        return err_set(e,
+                       "schedule.warmup_steps %" PRId64 " is more than train.steps %" PRId64
+                       "; lower it with --set schedule.warmup_steps=N",
                        s->warmup_steps, s->steps);
     return 0;
 }
@@ -195,6 +197,18 @@ static int find_config(struct settings *s, char **path, struct err *e)
     return -1;
 }
 
+/* Whether the file has the fault that `e` describes without any --set. */
+static bool is_fault_of_file(const char *path, const struct err *e)
+{
+    struct settings alone;
+    struct err why;
+    settings_init(&alone);
+    bool same = (config_read(settings_rows, &alone, path, &why) || settings_check(&alone, &why)) &&
+                !strcmp(why.msg, e->msg);
+    settings_release(&alone);
+    return same;
+}
+
 int settings_resolve(struct settings *s, struct err *e)
 {
     char *path = NULL;
@@ -216,7 +230,7 @@ int settings_resolve(struct settings *s, struct err *e)
         free(out);
     }
     if (!r && settings_check(s, e))
-        r = err_add(e, "%s", path);
+        r = err_add(e, "%s", is_fault_of_file(path, e) ? path : "--set");
     free(name);
     free(path);
     return r;

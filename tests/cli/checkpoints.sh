@@ -40,15 +40,26 @@ says err "nothing was pruned"
 [ -d $one/trainer ] || fail "prune took the good snapshot's trainer state"
 cp "$ROOT/tests/golden/run-v1/checkpoints/step-0000002/model.safetensors" $two/
 
+# the newest trainer state goes, an older one is left
+cp -r run older
+run 0 checkpoints prune older/checkpoints/step-0000002
+says err "it resumes from step 1 now"
+run 0 checkpoints prune older/checkpoints/step-0000001
+says err "it cannot be resumed any more"
+run 0 checkpoints prune older/checkpoints/step-0000001
+says_not err "trainer state"
+
 # trainer state goes, weights stay
 mkdir run/checkpoints/tmp-0000009 run/checkpoints/dead-0000007
 run 0 checkpoints prune run --keep 1
+says_not err "resume"
 [ ! -e $one/trainer ] && [ -f $one/model.safetensors ] && [ -d $two/trainer ] || fail "pruned wrongly"
 [ "$(ls run/checkpoints | wc -l)" = 2 ] || fail "leftovers of a killed save remain"
 run 0 checkpoints verify run
 run 0 checkpoints list run
 says out "no       ?        $one"
 run 0 checkpoints prune $two/
+says err "$two/: that was the run's last trainer state: it cannot be resumed any more"
 [ ! -e $two/trainer ] || fail "trainer state of a named snapshot remains"
 
 # weights go only by name

@@ -136,6 +136,36 @@ start int 3
 kill -INT $pid
 wait $pid
 [ $? = 130 ] || fail "SIGINT: exit code 130 expected"
+says err "go on with: train --out int --resume"
+start "it's two" 3
+kill -TERM $pid
+wait $pid || fail "SIGTERM: exit code $?, expected 0"
+says err "go on with: train --out 'it'\\''s two' --resume"
+(cd tok && train --out ../term --resume >../out 2>../err) && fail "data found in another folder"
+says err "no token shards at tokens (relative to the folder you are in); these make them"
+
+# --- trainer state that was pruned: a run that is finished says so, another is refused whole
+cp -r whole done
+rm -rf done/checkpoints/step-0000000
+run 0 mundwerk checkpoints prune done/checkpoints/step-0000020
+says err "it resumes from step 15 now"
+run 0 train --out done --resume
+says err "done is finished: step 20 of 20"
+for step in 05 10 15; do run 0 mundwerk checkpoints prune done/checkpoints/step-00000$step; done
+says err "it cannot be resumed any more"
+run 0 train --out done --resume
+says err "done is finished: step 20 of 20"
+same whole/metrics.jsonl done/metrics.jsonl
+rm -rf done/checkpoints/step-0000020
+run 1 train --out done --resume
+says err "done cannot go on: the trainer state of its snapshots was pruned; start a new run with"
+says_not err "starting at the beginning"
+same whole/metrics.jsonl done/metrics.jsonl
+same whole/data.log done/data.log
+rm -rf done/checkpoints
+run 0 train --out done --resume
+says err "done has no snapshot yet: starting at the beginning"
+same_run whole done
 
 # --- one flipped byte in the newest snapshot: said, and the one before is taken
 flip() { # FILE OFFSET

@@ -75,6 +75,11 @@ static void test_refuse(void **state)
     refuse(toy, "model.num_key_value_heads=3", "num_key_value_heads");
     refuse(toy, "optimizer.min_lr=1", "optimizer.min_lr 1 is above optimizer.lr");
     refuse(toy, "schedule.warmup_steps=21", "more than train.steps 20");
+    refuse(toy, "train.steps=3",
+           "--set: schedule.warmup_steps 5 is more than train.steps 3; lower it with --set "
+           "schedule.warmup_steps=N");
+    refuse("train:\n  steps: 8\nschedule:\n  warmup_steps: 9\n", "optimizer.lr=1e-3",
+           "toy.yaml: schedule.warmup_steps 9 is more than train.steps 8");
     refuse(toy, "model.hidden_size=32768", "model.hidden_size");
     refuse(toy, "model.hidden_size=72", "head size 18 ");
     refuse(toy, "model.hidden_size=1024", "head size 256 ");
