@@ -31,7 +31,8 @@ static const struct config_row rows[] = {
     CONFIG_STR(struct options, run.data, "data", NULL, "PREFIX",
                "held-out tokens PREFIX.valid.*; default: the run's data.prefix"),
     CONFIG_STR(struct options, run.out, "out", NULL, "DIR",
-               "folder for the results; default: RUN/eval"),
+               "folder for the results; default: RUN/eval, or RUN/eval/trial with --max-tokens, "
+               "--epochs or --limit"),
     CONFIG_I64(struct options, run.max_tokens, "max-tokens", "-1", -1, 1e15,
                "bpb: choose documents until there are so many tokens; 0 = all, -1 = the run's "
                "eval.tokens"),
@@ -62,7 +63,9 @@ static const struct config_usage usage = {
     "Evaluates the snapshots of a run and stores each score with its error bar and the items it "
     "was\n"
     "made of under RUN/eval. What is there already for the same weights and settings is not made\n"
-    "again, so it can be interrupted and repeated at any time.",
+    "again, so it can be interrupted and repeated at any time. With --max-tokens, --epochs or\n"
+    "--limit the results are those of a trial: they go to RUN/eval/trial, where the report does\n"
+    "not look, unless --out names another folder.",
     "mundwerk eval run --run runs/german-mini --tasks bpb,samples\n"
     "mundwerk eval run --run runs/german1b --tasks offensive_lang --task-data SuperGLEBer/data "
     "--seeds 3\n"

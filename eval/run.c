@@ -261,10 +261,27 @@ static int open_store(struct evaluation *v, struct store *s, const char *name, s
     return failed;
 }
 
+/* The option that makes this a trial, NULL if none: results of less than everything are kept
+ * apart, for they would replace the full ones and the report could not tell them. */
+static const char *trial_option(const struct run_options *o)
+{
+    if (o->max_tokens >= 0)
+        return "max-tokens";
+    if (o->epochs > 0)
+        return "epochs";
+    return o->limit > 0 ? "limit" : NULL;
+}
+
 static int open_results(struct evaluation *v, struct err *e)
 {
     const struct run_options *o = v->options;
-    v->folder = given(o->out) ? mem_strdup(o->out) : fs_join(o->run, "eval");
+    const char *trial = given(o->out) ? NULL : trial_option(o);
+    v->folder = given(o->out) ? mem_strdup(o->out) : fs_join(o->run, trial ? "eval/trial" : "eval");
+    if (trial)
+        log_info(
+            "--%s makes this a trial: results go to %s, which the report leaves out (--out DIR "
+            "puts them elsewhere)",
+            trial, v->folder);
     return fs_mkdirs(v->folder, e) || run_lock(v->folder, &v->lock, e) ||
                    open_store(v, &v->bpb_store, "bpb.jsonl", e) ||
                    open_store(v, &v->task_store, "tasks.jsonl", e) ||

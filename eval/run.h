@@ -23,7 +23,7 @@ struct run_options {
     char *tasks;           /* names, separated by commas */
     char *task_data;       /* a copy of SuperGLEBer's data/ */
     char *data;            /* PREFIX of held-out shards PREFIX.valid.* */
-    char *out;             /* folder for the results; RUN/eval */
+    char *out;             /* folder for the results; else RUN/eval, or RUN/eval/trial */
     int64_t max_tokens;    /* of held-out text; -1 = the run's eval.tokens, 0 = all */
     int64_t batch_tokens;  /* in a forward pass of bpb */
     int64_t sample_tokens; /* new tokens a sample */

@@ -73,8 +73,23 @@ diff -r -x run.lock first run/eval || fail "repeating changed results"
 # --- other threads, other batches, all again: the same bytes
 run 0 eval_all --force --threads 1 --batch-tokens 50
 diff -r -x run.lock first run/eval || fail "threads or batch changed results"
-run 0 mundwerk eval run --run run --tasks ./toy.yaml --task-data data --seeds 2 --limit 40 --epochs 1
-[ "$(grep -c '"seed": 43' run/eval/tasks.jsonl)" = 3 ] || fail "the second seed is missing"
+
+# --- a trial is kept apart: full results stay as they are
+trial() {
+    option=$1
+    shift
+    run 0 mundwerk eval run --run run "$@"
+    says err "--$option makes this a trial: results go to run/eval/trial"
+    says out "results are in run/eval/trial"
+    diff -r -x run.lock -x trial first run/eval || fail "a trial with --$option changed full results"
+}
+trial limit --tasks ./toy.yaml --task-data data --limit 40 --seeds 2
+[ "$(grep -c '"seed": 43' run/eval/trial/tasks.jsonl)" = 3 ] || fail "the second seed is missing"
+trial epochs --tasks ./toy.yaml --task-data data --epochs 1
+trial max-tokens --tasks bpb --max-tokens 100
+trial max-tokens --tasks bpb --max-tokens 0
+run 0 mundwerk eval run --help
+says out "RUN/eval/trial"
 
 # --- one checkpoint, results elsewhere
 run 0 mundwerk eval run --checkpoint run/checkpoints/step-0000010 --out there --tasks bpb --data tokens --max-tokens 0
