@@ -622,12 +622,14 @@ void vocab_write_json(struct buf *out, const char *regex, const struct names *na
 void vocab_write_config(struct buf *out)
 {
     /* PreTrainedTokenizerFast and an explicit clean_up_tokenization_spaces: with other
-     * classes or the old default, transformers damages text (spec/tokenizer.md §4.2). */
+     * classes or the old default, transformers damages text (spec/tokenizer.md §4.2).
+     * model_input_names leaves out token_type_ids, which a Llama's generate() refuses. */
     buf_puts(out, "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n"
                   "  \"unk_token\": \"<unk>\",\n  \"bos_token\": \"<s>\",\n"
                   "  \"eos_token\": \"</s>\",\n  \"pad_token\": \"<pad>\",\n"
                   "  \"add_bos_token\": false,\n  \"add_eos_token\": false,\n"
-                  "  \"clean_up_tokenization_spaces\": false\n}\n");
+                  "  \"clean_up_tokenization_spaces\": false,\n"
+                  "  \"model_input_names\": [\"input_ids\", \"attention_mask\"]\n}\n");
 }
 
 void vocab_write_special_map(struct buf *out)

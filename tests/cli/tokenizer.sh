@@ -35,6 +35,7 @@ run 0 mundwerk tokenizer train --in "$corpus" --out t --vocab-size 800
 says err "wrote t: 800 tokens"
 says t/tokenizer.json '"<s>": 1'
 says t/tokenizer_config.json '"clean_up_tokenization_spaces": false'
+says t/tokenizer_config.json '"model_input_names": ["input_ids", "attention_mask"]'
 says t/special_tokens_map.json '"bos_token": "<s>"'
 # The merges lines of the file are those of Hugging Face's trainer.
 sed -n '/"merges": \[/,$s/^ *"\(.* .*\)",*$/\1/p' t/tokenizer.json |

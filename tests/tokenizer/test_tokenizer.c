@@ -310,6 +310,8 @@ static void test_written_folder(void **state)
     assert_int_equal(fs_read(&file, path, 1 << 20, &e), 0);
     assert_non_null(strstr(file.data, "\"PreTrainedTokenizerFast\""));
     assert_non_null(strstr(file.data, "\"clean_up_tokenization_spaces\": false"));
+    assert_non_null(
+        strstr(file.data, "\"model_input_names\": [\"input_ids\", \"attention_mask\"]"));
     /* What stood in the folder travels on, byte for byte. */
     assert_int_equal(fs_write(path, "{\"mine\": 1}", 11, &e), 0);
     tokenizer_free(again);
