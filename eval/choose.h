@@ -9,6 +9,10 @@
 #include "model/generate.h"
 #include "tokenizer/tokenizer.h"
 
+/* How text is sampled unless someone asks otherwise: `generate` and the samples of `eval run`. */
+#define CHOOSE_TEMPERATURE 1
+#define CHOOSE_TOP_NSIGMA  1
+
 /* Picks the next id from logits (V) among the ids the tokenizer has: a model may have rows
  * beyond (model.vocab_multiple), whose logits become -inf. scratch is (V). Logits that are
  * not finite are an error: the weights of a run that went wrong give them. */

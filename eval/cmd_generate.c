@@ -30,15 +30,19 @@ struct options {
     int precision; /* enum kernel_precision */
 };
 
+/* A constant as the text of a default. */
+#define NUMBER_TEXT(x) #x
+#define NUMBER(x)      NUMBER_TEXT(x)
+
 static const struct config_row rows[] = {
     CONFIG_STR(struct options, checkpoint, "checkpoint", NULL, "DIR",
                "Hugging Face folder of a Llama, e.g. runs/NAME/checkpoints/step-0001000"),
     CONFIG_I64(struct options, max_tokens, "max-tokens", "200", 1, 1 << 24,
                "tokens to write at most; fewer if the model ends the text with </s>"),
-    CONFIG_F64(struct options, temperature, "temperature", "1", 0, 1000,
+    CONFIG_F64(struct options, temperature, "temperature", NUMBER(CHOOSE_TEMPERATURE), 0, 1000,
                "logits are divided by it; 0 = the most probable token each time"),
     CONFIG_BOOL(struct options, greedy, "greedy", "false", "the same as --temperature 0"),
-    CONFIG_F64(struct options, top_nsigma, "top-nsigma", "1", 0, 1000,
+    CONFIG_F64(struct options, top_nsigma, "top-nsigma", NUMBER(CHOOSE_TOP_NSIGMA), 0, 1000,
                "keep logits within so many standard deviations of the largest; 0 = off"),
     CONFIG_I64(struct options, top_k, "top-k", "0", 0, 1 << 24,
                "keep so many of the most probable tokens; 0 = off"),

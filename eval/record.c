@@ -202,6 +202,8 @@ int record_samples(struct store *store, const struct record_source *src,
         begin(&b, src);
         put_text(&b, "prompt", s->prompt);
         put_text(&b, "mode", sample_mode_name(s->mode));
+        put_f64(&b, "temperature", sample_sampler(s->mode)->temperature);
+        put_f64(&b, "top_nsigma", sample_sampler(s->mode)->top_nsigma);
         put_u64(&b, "seed", s->seed);
         buf_puts(&b, "\"text\": ");
         json_put_string(&b, s->text.data ? s->text.data : "", s->text.len);

@@ -527,6 +527,19 @@ static void put_sample_row(struct buf *out, const struct results *s, const struc
     buf_puts(out, "</tr>\n");
 }
 
+/* How the newest sampled text was drawn; nothing if its line does not say. */
+static void put_sampler(struct buf *out, const struct results *s)
+{
+    for (size_t i = s->count; i-- > 0;)
+        if (!is_greedy(&s->v[i]) && s->v[i].temperature > 0 && s->v[i].top_nsigma >= 0) {
+            buf_printf(out, " Sampled text was drawn at temperature %g", s->v[i].temperature);
+            if (s->v[i].top_nsigma > 0)
+                buf_printf(out, " and top-nσ %g", s->v[i].top_nsigma);
+            buf_puts(out, ", greedy text is the most probable token each time.");
+            return;
+        }
+}
+
 /* Sampled text comes first: the greedy text of a small model soon turns in circles. */
 static void put_samples(struct buf *out, const struct report *r)
 {
@@ -542,8 +555,9 @@ static void put_samples(struct buf *out, const struct report *r)
         return;
     }
     buf_puts(out, "<p>The same prompts at each snapshot. What the model wrote follows the prompt "
-                  "in the first column.</p>\n<div class=\"wide\"><table class=\"samples\"><tr>"
-                  "<th>prompt</th>");
+                  "in the first column.");
+    put_sampler(out, s);
+    buf_puts(out, "</p>\n<div class=\"wide\"><table class=\"samples\"><tr><th>prompt</th>");
     for (size_t c = 0; c < columns; c++)
         buf_printf(out, "<th>step %s</th>", page_grouped((unsigned long long)steps[c]));
     buf_puts(out, "</tr>\n");

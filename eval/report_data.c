@@ -24,13 +24,14 @@ struct member {
     }
 
 static const struct member members[] = {
-    NUMBER(step),       NUMBER(tokens),       NUMBER(loss),
-    NUMBER(valid_loss), NUMBER(lr),           NUMBER(grad_norm),
-    NUMBER(seconds),    NUMBER(tokens_per_s), NUMBER(bits_per_byte),
-    NUMBER(stderr),     NUMBER(documents),    NUMBER(bytes),
-    NUMBER(score),      NUMBER(seed),         NUMBER(n),
-    TEXT(task),         TEXT(metric),         TEXT(prompt),
-    TEXT(mode),         TEXT(text),
+    NUMBER(step),        NUMBER(tokens),       NUMBER(loss),
+    NUMBER(valid_loss),  NUMBER(lr),           NUMBER(grad_norm),
+    NUMBER(seconds),     NUMBER(tokens_per_s), NUMBER(bits_per_byte),
+    NUMBER(stderr),      NUMBER(documents),    NUMBER(bytes),
+    NUMBER(score),       NUMBER(seed),         NUMBER(n),
+    NUMBER(temperature), NUMBER(top_nsigma),   TEXT(task),
+    TEXT(metric),        TEXT(prompt),         TEXT(mode),
+    TEXT(text),
 };
 
 enum { MEMBER_COUNT = sizeof(members) / sizeof(*members) };

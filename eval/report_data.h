@@ -17,6 +17,7 @@ struct result {
     double loss, valid_loss, lr, grad_norm, tokens_per_s, seconds; /* metrics.jsonl */
     double bits_per_byte, stderr, documents, bytes;                /* eval/bpb.jsonl */
     double score, seed, n;                                         /* eval/tasks.jsonl */
+    double temperature, top_nsigma;                                /* eval/samples.jsonl */
     char *task, *metric;
     char *prompt, *mode, *text; /* eval/samples.jsonl */
 };

@@ -162,11 +162,13 @@ static int prepare_bpb(struct evaluation *v, int *code, struct err *e)
 static void prepare_samples(struct evaluation *v)
 {
     struct buf prompts = {0}, settings = {0};
+    const struct sampler *s = sample_sampler(SAMPLE_SAMPLED);
     for (int i = 0; i < SAMPLES_PROMPTS; i++)
         buf_printf(&prompts, "%s\n", samples_prompts[i]);
-    buf_printf(&settings, "%s max_tokens=%lld seed=%lld prompts=%016" PRIx64, precision_word(v),
-               (long long)v->options->sample_tokens, (long long)v->options->seed,
-               hash64(prompts.data, prompts.len));
+    buf_printf(&settings,
+               "%s max_tokens=%lld temperature=%g top_nsigma=%g seed=%lld prompts=%016" PRIx64,
+               precision_word(v), (long long)v->options->sample_tokens, s->temperature,
+               s->top_nsigma, (long long)v->options->seed, hash64(prompts.data, prompts.len));
     buf_release(&prompts);
     v->samples_settings = text_of(&settings);
 }

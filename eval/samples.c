@@ -27,6 +27,15 @@ const char *sample_mode_name(enum sample_mode mode)
     return mode == SAMPLE_GREEDY ? "greedy" : "sampled";
 }
 
+const struct sampler *sample_sampler(enum sample_mode mode)
+{
+    static const struct sampler samplers[SAMPLE_MODES] = {
+        [SAMPLE_GREEDY] = {.temperature = 0},
+        [SAMPLE_SAMPLED] = {.temperature = CHOOSE_TEMPERATURE, .top_nsigma = CHOOSE_TOP_NSIGMA},
+    };
+    return &samplers[mode];
+}
+
 void samples_clean(struct buf *out, const char *bytes, size_t len)
 {
     len = utf8_complete_prefix(bytes, len);
@@ -56,10 +65,6 @@ struct sampling {
 /* Continues one prompt into s->text. */
 static int continue_prompt(struct sampling *g, struct sample *s, struct err *e)
 {
-    const struct sampler samplers[SAMPLE_MODES] = {
-        [SAMPLE_GREEDY] = {.temperature = 0},
-        [SAMPLE_SAMPLED] = {.temperature = 0.8, .top_p = 0.95},
-    };
     int64_t context = g->model->config.max_position_embeddings;
     struct rng rng;
     g->ids.count = 0;
@@ -77,8 +82,8 @@ static int continue_prompt(struct sampling *g, struct sample *s, struct err *e)
     g->ids.count = 0;
     while (logits && (int64_t)s->tokens < g->options->max_tokens) {
         uint32_t id;
-        if (choose_token(&id, logits, g->model->config.vocab_size, g->tokenizer, &samplers[s->mode],
-                         g->scratch, &rng, e))
+        if (choose_token(&id, logits, g->model->config.vocab_size, g->tokenizer,
+                         sample_sampler(s->mode), g->scratch, &rng, e))
             return -1;
         s->ended = id == TOKEN_EOS;
         if (s->ended)

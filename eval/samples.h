@@ -7,6 +7,7 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "model/generate.h"
 #include "model/model.h"
 #include "tokenizer/tokenizer.h"
 
@@ -16,10 +17,11 @@ struct samples_options {
     enum kernel_precision precision;
 };
 
-/* Each prompt is continued twice: greedily, and sampled at temperature 0.8 from the
- * smallest set of tokens with probability 0.95. */
+/* Each prompt is continued twice: greedily, and sampled as `mundwerk generate` does unless told
+ * otherwise (eval/choose.h). */
 enum sample_mode { SAMPLE_GREEDY, SAMPLE_SAMPLED, SAMPLE_MODES };
 const char *sample_mode_name(enum sample_mode mode);
+const struct sampler *sample_sampler(enum sample_mode mode);
 
 #define SAMPLES_PROMPTS 8
 extern const char *const samples_prompts[SAMPLES_PROMPTS];

@@ -49,6 +49,10 @@ says out "results are in run/eval"
 [ "$(wc -l <run/eval/bpb.jsonl)" = 3 ] || fail "not three lines of bits per byte"
 [ "$(wc -l <run/eval/tasks.jsonl)" = 3 ] || fail "not three scores"
 [ "$(wc -l <run/eval/samples.jsonl)" = 48 ] || fail "not 3 x 8 x 2 samples"
+[ "$(grep -c '"mode": "sampled", "temperature": 1.*"top_nsigma": 1' run/eval/samples.jsonl)" = 24 ] ||
+    fail "the sampler is not named"
+[ "$(grep -c '"mode": "greedy", "temperature": 0.*"top_nsigma": 0' run/eval/samples.jsonl)" = 24 ] ||
+    fail "greedy samples are not named"
 value() { sed "s/.*\"$1\": \([^,}]*\).*/\1/"; }
 value bits_per_byte <run/eval/bpb.jsonl | awk 'NR > 1 && $1 >= last {exit 1} {last = $1}' ||
     fail "bits per byte do not fall"
@@ -139,6 +143,7 @@ says err "wrote run/report.html"
 says run/report.html "<h1>run</h1>"
 says run/report.html "2 layers"
 says run/report.html "Der Bundestag hat am Donnerstag"
+says run/report.html "drawn at temperature 1 and top-nσ 1,"
 run 0 mundwerk eval report --run run/ --out page.html
 same run/report.html page.html
 run 2 mundwerk eval report
