@@ -2,17 +2,20 @@
 #include "tokenizer/cmd_tokenizer.h"
 
 #include "common/config.h"
+#include "common/fs.h"
 #include "common/log.h"
 #include "common/threads.h"
 #include "tokenizer/bpe_train.h"
 #include "tokenizer/corpus.h"
 #include "tokenizer/pack.h"
 #include "tokenizer/pretoken.h"
+#include "tokenizer/shard.h"
 #include "tokenizer/tokenizer.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define THREADS_ROW(S)                                                                             \
@@ -119,6 +122,22 @@ static void tell_training(const struct train_options *o, const struct corpus *c,
     log_info("wrote %s: %" PRIu32 " tokens", o->out, vocab_size);
 }
 
+/* Names the tokenizer in dir, if there is one: it will be replaced. */
+static void tell_old_tokenizer(const char *dir)
+{
+    struct tokenizer *old = NULL;
+    struct err e;
+    char *path = fs_join(dir, "tokenizer.json");
+    if (fs_exists(path) && !tokenizer_load(&old, dir, &e))
+        log_info("%s holds a tokenizer of %" PRIu32 " tokens (%016" PRIx64
+                 "), which will be replaced",
+                 dir, tokenizer_vocab_size(old), tokenizer_hash(old));
+    else if (fs_exists(path))
+        log_info("%s, which cannot be read as a tokenizer, will be replaced", path);
+    tokenizer_free(old);
+    free(path);
+}
+
 static int train_run(const struct train_options *o, struct err *e)
 {
     static const char *const names[] = {"gpt2", "llama3", "qwen2", "o200k", "german"};
@@ -129,6 +148,7 @@ static int train_run(const struct train_options *o, struct err *e)
     struct tokenizer *t = NULL;
     if (corpus_init(&c, o->in.items, o->in.count, e))
         return -1;
+    tell_old_tokenizer(o->out);
     double start = log_seconds();
     int failed = bpe_trainer_new(&trainer, &options, e) || count_corpus(trainer, &c, e);
     double counted = log_seconds() - start;
@@ -456,6 +476,36 @@ static void tell_part(const char *name, const struct pack_part *p)
              (double)p->bytes / (double)(p->tokens - 2 * p->documents));
 }
 
+/* Adds what the shard at prefix holds; false if there is one that cannot be read. */
+static bool add_shard(const char *prefix, uint64_t *documents, uint64_t *tokens)
+{
+    struct shard s;
+    struct err e;
+    if (!shard_exists(prefix))
+        return true;
+    if (shard_open(&s, prefix, &e))
+        return false;
+    *documents += s.doc_count;
+    *tokens += s.token_count;
+    shard_close(&s);
+    return true;
+}
+
+/* Names the shards at prefix, if there are any: they will be replaced. */
+static void tell_old_shards(const char *prefix)
+{
+    uint64_t documents = 0, tokens = 0;
+    struct buf valid = {0};
+    buf_printf(&valid, "%s.valid", prefix);
+    if (!add_shard(prefix, &documents, &tokens) || !add_shard(valid.data, &documents, &tokens))
+        log_info("the shards %s.*, which cannot be read, will be replaced", prefix);
+    else if (documents)
+        log_info("the shards %s.* hold %" PRIu64 " documents, %" PRIu64
+                 " tokens (the held-out ones included), and will be replaced",
+                 prefix, documents, tokens);
+    buf_release(&valid);
+}
+
 static int pack_run(const struct pack_options *o, struct err *e)
 {
     struct tokenizer *t;
@@ -467,6 +517,7 @@ static int pack_run(const struct pack_options *o, struct err *e)
         tokenizer_free(t);
         return -1;
     }
+    tell_old_shards(o->out);
     int failed = pack_corpus(t, &c, o->out, o->valid_share, &stats, e);
     if (!failed) {
         tell_part("training", &stats.train);

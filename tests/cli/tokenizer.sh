@@ -41,10 +41,19 @@ says t/special_tokens_map.json '"bos_token": "<s>"'
 sed -n '/"merges": \[/,$s/^ *"\(.* .*\)",*$/\1/p' t/tokenizer.json |
     sed 's/\\\(["\\]\)/\1/g' >merges
 same merges "$golden/merges_llama3_lines.txt"
+grep -q replaced err && fail "something was replaced where nothing was"
 for threads in 1 3; do
     run 0 mundwerk tokenizer train --in "$corpus" --out t$threads --vocab-size 800 --threads $threads
     same t$threads/tokenizer.json t/tokenizer.json
 done
+# What was there is named before it is replaced.
+run 0 mundwerk tokenizer train --in "$corpus" --out tw --vocab-size 320
+run 0 mundwerk tokenizer train --in "$corpus" --out tw --vocab-size 300
+says err "tw holds a tokenizer of 320 tokens ("
+says err "), which will be replaced"
+echo '{}' >tw/tokenizer.json
+run 0 mundwerk tokenizer train --in "$corpus" --out tw --vocab-size 300
+says err "tw/tokenizer.json, which cannot be read as a tokenizer, will be replaced"
 # Compressed files and JSON lines are recognised by content, whatever their names.
 gzip -c "$corpus" >corpus.data
 run 0 mundwerk tokenizer train --in corpus.data --out tz --vocab-size 800
@@ -115,6 +124,7 @@ says err "held out: "
 for file in p.bin p.idx p.ids p.json p.valid.bin p.valid.idx p.valid.ids p.valid.json; do
     [ -s $file ] || fail "$file is missing"
 done
+grep -q replaced err && fail "something was replaced where nothing was"
 cat p.ids p.valid.ids >names
 says names "eins"
 says names "docs/a:2"
@@ -126,6 +136,15 @@ done
 run 1 mundwerk tokenizer pack --tokenizer t --in docs --out p --valid-share 1
 says err "all 3 documents are held out"
 same p.bin q.bin # a failure leaves what was there
+
+# What was there is named before it is replaced.
+run 0 mundwerk tokenizer pack --tokenizer t --in docs --out r --valid-share 0.5
+run 0 mundwerk tokenizer pack --tokenizer t --in docs --out r --valid-share 0
+says err "the shards r.* hold 3 documents, "
+says err "(the held-out ones included), and will be replaced"
+echo >r.idx
+run 0 mundwerk tokenizer pack --tokenizer t --in docs --out r --valid-share 0
+says err "the shards r.*, which cannot be read, will be replaced"
 
 # --- bad input ---------------------------------------------------------------------
 
