@@ -25,7 +25,8 @@ static const struct config_usage prepare_usage = {
         "Turns raw web text into clean, deduplicated documents: selects language and bucket,\n"
         "removes documents and paragraphs that stood before and paragraphs that are no running\n"
         "text, and accounts for every line in DIR/ledger.json. Bad lines and files are counted\n"
-        "and named, work goes on. The output is the same for any number of threads.",
+        "and named, work goes on. The output is the same for any number of threads.\n"
+        "Of JSON lines each is a document; a text file is one document, whatever its lines.",
     .examples = "  mundwerk data prepare --in redpajama/documents --out corpus\n"
                 "  mundwerk data prepare --in a.jsonl.zst b.txt --out corpus "
                 "--ratio-tokenizer tok\n"
