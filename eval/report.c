@@ -26,7 +26,7 @@ enum {
     TASKS_MAX = CHART_SERIES_MAX
 };
 
-#define SMOOTHING 0.02 /* half-life of the smoothed loss, as a share of the steps */
+#define SMOOTHING 0.03 /* half-life of the smoothed loss, as a share of the steps so far */
 
 /* Everything the page is made of. */
 struct report {
@@ -190,12 +190,13 @@ static void report_release(struct report *r)
 
 /* --- curves ----------------------------------------------------------------- */
 
-/* Smoothed by an exponential mean that is corrected for its start (as Adam's moments are). */
+/* Smoothed by an exponential mean that is corrected for its start (as Adam's moments are). Its
+ * half-life grows with the steps, so that it looks the same everywhere on a logarithmic axis. */
 static void smooth(const struct results *m, double *out)
 {
-    double half_life = fmax(1, SMOOTHING * (double)m->count);
-    double keep = exp2(-1 / half_life), mean = 0, weight = 0;
+    double mean = 0, weight = 0;
     for (size_t i = 0; i < m->count; i++) {
+        double keep = exp2(-1 / fmax(1, SMOOTHING * (double)i));
         if (isfinite(m->v[i].loss)) {
             mean = keep * mean + (1 - keep) * m->v[i].loss;
             weight = keep * weight + (1 - keep);
