@@ -175,7 +175,8 @@ void store_add(struct store *s, const char *line, size_t len)
 {
     struct json j;
     struct store_line l;
-    MW_ASSERT(parse_line(&j, &l, line, len) == 0);
+    int failed = parse_line(&j, &l, line, len);
+    MW_ASSERT(!failed);
     insert(s, &l);
 }
 

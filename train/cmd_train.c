@@ -39,7 +39,7 @@ struct job {
     struct trainer trainer;
     struct record record;
     struct snapshot_source source;
-    int lock_fd;   /* of RUN/run.lock; 0 = not held */
+    int lock_fd;   /* of RUN/run.lock; -1 = not held */
     bool restored; /* the run goes on from a snapshot */
     int64_t saved; /* step of the newest snapshot; -1 = none */
     struct err err;
@@ -294,11 +294,12 @@ static int reserve_memory(struct job *j)
                 s->micro_batch > 1 ? ": lower train.micro_batch" : "");
         return fail(j, FAILED);
     }
-    if (kernels_init(&j->err) ||
-        trainer_init(&j->trainer, s, &j->data, j->valid.map ? &j->valid : NULL, &j->err))
+    if (kernels_init(&j->err))
         return fail(j, FAILED);
     print_budget(j);
     warn_disk(j);
+    if (trainer_init(&j->trainer, s, &j->data, j->valid.map ? &j->valid : NULL, &j->err))
+        return fail(j, FAILED);
     return GO_ON;
 }
 
