@@ -57,8 +57,6 @@ static void print_doubts(const struct ledger *l)
                  ledger_damaged_lines(l), l->total.lines_in);
     if (l->ratio.note)
         log_warn("%s", l->ratio.note);
-    if (!l->total.kept)
-        log_warn("no document was kept");
 }
 
 static int cmd_prepare(int argc, char **argv)
@@ -83,6 +81,9 @@ static int cmd_prepare(int argc, char **argv)
         print_summary(&s, &l, log_seconds() - start);
     if (!failed)
         print_doubts(&l);
+    /* The ledger stands, but nothing can be built on this corpus: a script should stop here. */
+    if (!failed && !l.total.kept)
+        failed = err_set(&e, "no document was kept; %s/" LEDGER_NAME " says why", s.out);
     ledger_release(&l);
     config_release(prepare_rows, &s);
     return failed ? command_fail(prepare_usage.name, &e, 1) : 0;

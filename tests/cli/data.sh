@@ -198,3 +198,9 @@ run 2 mundwerk data report
 run 1 mundwerk data report absent
 run 2 mundwerk data repot
 says err "did you mean 'report'?"
+
+# A corpus without a document is a failure, with its ledger to say why.
+printf 'no json\n' >bad.jsonl
+run 1 mundwerk data prepare --in bad.jsonl --out none
+says err "no document was kept; none/ledger.json says why"
+says none/ledger.json '"malformed_json": 1'
