@@ -31,6 +31,8 @@
 /* What a part of the story returns to say that it goes on; anything else is the exit code. */
 enum { GO_ON = -1, DONE = 0, FAILED = 1, USED_WRONGLY = 2 };
 
+#define PEAK_SECONDS 0.05 /* for measuring the peak; it takes about twice as long */
+
 struct job {
     struct settings settings;
     struct tokenizer *tokenizer;
@@ -42,6 +44,7 @@ struct job {
     int lock_fd;   /* of RUN/run.lock; -1 = not held */
     bool restored; /* the run goes on from a snapshot */
     int64_t saved; /* step of the newest snapshot; -1 = none */
+    double peak;   /* FLOP/s of the matrix units, measured at start: what MFU is a share of */
     struct err err;
 };
 
@@ -298,6 +301,8 @@ static int reserve_memory(struct job *j)
         return fail(j, FAILED);
     print_budget(j);
     warn_disk(j);
+    j->peak = gemm_peak((enum kernel_precision)s->compute, PEAK_SECONDS);
+    log_info("peak of matrix products, measured now: %.4g GFLOP/s", j->peak * 1e-9);
     if (trainer_init(&j->trainer, s, &j->data, j->valid.map ? &j->valid : NULL, &j->err))
         return fail(j, FAILED);
     return GO_ON;
@@ -462,6 +467,7 @@ static int record_step(struct job *j, uint64_t position, double seconds)
         .seconds = t->seconds,
         .tokens_per_s = tokens_per_s,
         .gflops = tokens_per_s * j->plan.flops_per_token * 1e-9,
+        .mfu = tokens_per_s * j->plan.flops_per_token / j->peak,
         .memory = mem_resident(),
     };
     if (t->step && record_data(&j->record, t->step, &t->loader, position, t->sequences, &j->err))
@@ -501,8 +507,9 @@ static void show(struct job *j, struct progress *bar, double seconds)
     if (t->skipped_last)
         log_warn("step %" PRIu64 " is skipped: loss %g, gradient norm %g", t->step, t->loss,
                  t->grad_norm);
-    snprintf(note, sizeof(note), "loss %.4f  %s tokens/s", t->loss,
-             log_count((double)j->settings.batch_tokens / seconds));
+    double tokens_per_s = (double)j->settings.batch_tokens / seconds;
+    snprintf(note, sizeof(note), "loss %.4f  %s tokens/s  MFU %.1f %%", t->loss,
+             log_count(tokens_per_s), 100 * tokens_per_s * j->plan.flops_per_token / j->peak);
     progress_update(bar, t->step, note);
 }
 

@@ -152,9 +152,9 @@ static int append_metrics(struct record *r, const struct step_metrics *m, struct
     if (!isnan(m->valid_loss))
         put_number(b, "valid_loss", m->valid_loss);
     buf_printf(b,
-               ", \"seconds\": %.3f, \"tokens_per_s\": %.1f, \"gflops\": %.2f, \"memory\": %" PRIu64
-               "}\n",
-               m->seconds, m->tokens_per_s, m->gflops, m->memory);
+               ", \"seconds\": %.3f, \"tokens_per_s\": %.1f, \"gflops\": %.2f, \"mfu\": %.4f"
+               ", \"memory\": %" PRIu64 "}\n",
+               m->seconds, m->tokens_per_s, m->gflops, m->mfu, m->memory);
     return file_append(&r->metrics, b, e);
 }
 

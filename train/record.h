@@ -5,7 +5,8 @@
  *                   tokens, nats; null and "skipped": true where it was not finite), lr,
  *                   grad_norm (before clipping), valid_loss where it was measured; then
  *                   what the machine decides: seconds (of training so far), tokens_per_s,
- *                   gflops (10⁹ model FLOPs per second), memory (resident bytes)
+ *                   gflops (10⁹ model FLOPs per second), mfu (their share of the matrix
+ *                   units' peak, measured at start), memory (resident bytes)
  *   data.log        which documents went into which step. First line: "data" (PREFIX),
  *                   "fingerprint", "documents", "sequence_length", "windows", "seed".
  *                   Then one object a step, {"step":7,"epoch":0,"windows":[[w,first,last],…]}:
@@ -52,7 +53,7 @@ struct step_metrics {
     uint64_t step, tokens, epoch;
     bool skipped;
     double loss, lr, grad_norm, valid_loss;
-    double seconds, tokens_per_s, gflops;
+    double seconds, tokens_per_s, gflops, mfu;
     uint64_t memory;
 };
 

@@ -63,6 +63,9 @@ same_run() {
         grep -vE '"(seconds|metrics_bytes)"' "$r/$last/trainer/state.json" >"$r.state"
     done
     same "$1.state" "$2.state"
+    # what the machine decides is there and makes sense: a share of the measured peak
+    tail -1 "$2/metrics.jsonl" | grep -qE '"mfu": 0\.[0-9]{4}, "memory": [0-9]{6,}}$' ||
+        fail "no sensible mfu at the end of $2/metrics.jsonl"
 }
 events=events.out.tfevents.0.mundwerk
 
