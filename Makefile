@@ -25,7 +25,6 @@ OPT  := -O2 -g -fno-math-errno -ffp-contract=off
 # WERROR=1 makes warnings errors, as CI does: other compilers than its own may warn of more.
 # SAN=address,undefined builds with sanitizers
 SANITIZE := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all)
-PACKAGES := libzstd libpcre2-8 yaml-0.1 libisal
 
 ALL_CFLAGS  := -std=c11 -D_GNU_SOURCE -DMUNDWERK_VERSION='"$(VERSION)"' -I. $(WARN) $(OPT) \
                -fopenmp $(CFLAGS) $(SANITIZE) $(if $(WERROR),-Werror)

@@ -25,11 +25,6 @@ static const struct {
 };
 #define DTYPE_COUNT (sizeof(dtypes) / sizeof(*dtypes))
 
-const char *tensor_dtype_name(enum tensor_dtype dtype)
-{
-    return dtypes[dtype].name;
-}
-
 uint64_t tensor_count(const struct tensor *t)
 {
     uint64_t n = 1;

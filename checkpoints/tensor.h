@@ -36,9 +36,8 @@ struct tensor {
     bool from_f32;    /* data is float[], to be rounded to nearest even on the way out */
 };
 
-const char *tensor_dtype_name(enum tensor_dtype dtype); /* as in the file: "F32", "BF16", … */
-uint64_t tensor_count(const struct tensor *t);          /* values */
-uint64_t tensor_bytes(const struct tensor *t);          /* in the file */
+uint64_t tensor_count(const struct tensor *t); /* values */
+uint64_t tensor_bytes(const struct tensor *t); /* in the file */
 /* Round to nearest even; NaN stays NaN. And back, exactly. */
 void tensor_to_bf16(uint16_t *out, const float *in, size_t count);
 void tensor_from_bf16(float *out, const uint16_t *in, size_t count);

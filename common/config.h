@@ -120,10 +120,10 @@ struct config_usage {
     const char *examples; /* lines, each a command as typed */
 };
 
-/* Parses argv[1…] into settings. Options take `--name value` or `--name=value`; a BOOL
- * takes no value, `--no-name` clears it; a LIST takes all words up to the next option;
- * `--set` and `--config` are ordinary rows. Words that belong to no option go to *rest
- * (NULL: they are errors). Returns 0, -1 on wrong use (exit 2), 1 after --help. */
+/* Parses argv[1…] into settings. Options take `--name value` or `--name=value`; a BOOL takes
+ * no value, `--no-name` clears it; a LIST takes all words up to the next option, the list
+ * named `set` only those of the form section.key=value. Words that belong to no option go to
+ * *rest (NULL: they are errors). Returns 0, -1 on wrong use (exit 2), 1 after --help. */
 int config_args(const struct config_row *rows, void *settings, const struct config_usage *usage,
                 struct config_list *rest, int argc, char **argv, struct err *e);
 void config_help(const struct config_row *rows, const struct config_usage *usage);

@@ -104,8 +104,9 @@ void mem_unmap(void *p, size_t bytes)
 }
 
 /* Reads /proc by hand: a run asks at every step, and fopen() would allocate. */
-static uint64_t status_kib(const char *key)
+uint64_t mem_resident(void)
 {
+    static const char key[] = "VmRSS:";
     char text[4096];
     int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
     ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
@@ -115,17 +116,7 @@ static uint64_t status_kib(const char *key)
         return 0;
     text[len] = '\0';
     const char *line = strstr(text, key);
-    return line ? strtoull(line + strlen(key) + 1, NULL, 10) * 1024 : 0;
-}
-
-uint64_t mem_resident(void)
-{
-    return status_kib("VmRSS");
-}
-
-uint64_t mem_resident_peak(void)
-{
-    return status_kib("VmHWM");
+    return line ? strtoull(line + sizeof(key) - 1, NULL, 10) * 1024 : 0;
 }
 
 void buf_reserve(struct buf *b, size_t extra)

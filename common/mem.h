@@ -33,9 +33,8 @@ void *mem_grow(void *array, size_t *capacity, size_t need, size_t size);
 void *mem_map(size_t bytes, const char *what, struct err *e);
 void mem_unmap(void *p, size_t bytes); /* p may be NULL */
 
-/* Resident memory of this process now and at its highest, in bytes; 0 if unknown. */
+/* Resident memory of this process now, in bytes; 0 if unknown. */
 uint64_t mem_resident(void);
-uint64_t mem_resident_peak(void);
 
 /* --- growable bytes ------------------------------------------------------
  * data is never NULL after the first append and always has a NUL at data[len],

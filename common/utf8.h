@@ -9,8 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define UTF8_REPLACEMENT 0xFFFDu
-
 /* Offset of the first byte that is not part of valid UTF-8; len if all is valid. */
 size_t utf8_invalid_at(const char *s, size_t len);
 /* Decodes one code point. Returns its length 1…4, or 0 if invalid or cut off. len > 0. */

@@ -41,7 +41,6 @@ struct output {
     struct output_block *open; /* being filled */
     struct output_block **full;
     size_t full_count, full_capacity;
-    size_t full_packed; /* the first of them are packed */
     struct writer writer;
     bool writing;
     struct hash_state *hash;

@@ -57,7 +57,8 @@ bool shard_exists(const char *prefix);
 int shard_tokens(const struct shard *s, uint64_t at, size_t count, uint32_t *out, struct err *e);
 /* The document that holds flat token position `at`. */
 uint64_t shard_doc_at(const struct shard *s, uint64_t at);
-/* Its id as in the corpus, not NUL-terminated; borrowed until shard_close(). */
+/* Its id as in PREFIX.ids (the writer spells control characters %XX), not NUL-terminated;
+ * borrowed until shard_close(). */
 const char *shard_doc_id(const struct shard *s, uint64_t doc, size_t *len);
 /* UTF-8 bytes of its text, for bits per byte. */
 uint64_t shard_doc_bytes(const struct shard *s, uint64_t doc);
