@@ -26,18 +26,18 @@ static void mlp_backward(const struct model *m, struct workspace *w, int64_t lay
     const struct model_tensor *down = tensor_layer(m, layer, LAYER_DOWN);
     int64_t N = workspace_rows(w), C = c->hidden_size, F = c->intermediate_size;
 
-    linear_backward(w, down, w->dx, w->d_act, false);
+    project_backward(w, down, w->dx, w->d_act, false);
     if (grads) { /* once more what the forward pass did not keep */
         swiglu_forward(a->gate, a->up, w->act, N * F);
-        linear_gradient(w, down, w->dx, w->act, grads);
+        project_gradient(w, down, w->dx, w->act, grads);
     }
     float *d_gate = w->act; /* (N, F), silu(gate) * up is not needed any more */
     swiglu_backward(a->gate, a->up, w->d_act, d_gate, w->d_up, N * F);
     rmsnorm_forward(a->x_mid, norm->data, w->h, w->rstd, N, C, c->rms_norm_eps);
-    linear_gradient(w, gate, d_gate, w->h, grads);
-    linear_gradient(w, up, w->d_up, w->h, grads);
-    linear_backward(w, gate, d_gate, w->dh, false);
-    linear_backward(w, up, w->d_up, w->dh, true);
+    project_gradient(w, gate, d_gate, w->h, grads);
+    project_gradient(w, up, w->d_up, w->h, grads);
+    project_backward(w, gate, d_gate, w->dh, false);
+    project_backward(w, up, w->d_up, w->dh, true);
     rmsnorm_backward(a->x_mid, norm->data, w->rstd, w->dh, w->dx, grad_of(norm, grads), N, C);
 }
 
@@ -53,8 +53,8 @@ static void attention_core_backward(const struct model *m, struct workspace *w, 
     struct attention_shape shape = {.B = B, .T = T, .H = H, .G = G, .D = D};
     float *d_att = w->dh; /* (N, H, D) */
 
-    linear_backward(w, o, w->dx, d_att, false);
-    linear_gradient(w, o, w->dx, a->att, grads);
+    project_backward(w, o, w->dx, d_att, false);
+    project_gradient(w, o, w->dx, a->att, grads);
     attention_backward(&shape, w->options.precision, a->q, a->k, a->v, a->att, a->lse, d_att, w->dq,
                        w->dk, w->dv);
     rope_apply(w->dq, w->rope_cos, w->rope_sin, B, T, H, D, 0, true);
@@ -77,13 +77,13 @@ static void attention_block_backward(const struct model *m, struct workspace *w,
 
     attention_core_backward(m, w, layer, grads);
     rmsnorm_forward(a->x_in, norm->data, w->h, w->rstd, N, C, c->rms_norm_eps);
-    linear_gradient(w, q, w->dq, w->h, grads);
-    linear_gradient(w, k, w->dk, w->h, grads);
-    linear_gradient(w, v, w->dv, w->h, grads);
+    project_gradient(w, q, w->dq, w->h, grads);
+    project_gradient(w, k, w->dk, w->h, grads);
+    project_gradient(w, v, w->dv, w->h, grads);
     if (need_dx) {
-        linear_backward(w, q, w->dq, w->dh, false);
-        linear_backward(w, k, w->dk, w->dh, true);
-        linear_backward(w, v, w->dv, w->dh, true);
+        project_backward(w, q, w->dq, w->dh, false);
+        project_backward(w, k, w->dk, w->dh, true);
+        project_backward(w, v, w->dv, w->dh, true);
     }
     if (w->options.lora) {
         float *dh = need_dx ? w->dh : NULL;
@@ -96,7 +96,7 @@ static void attention_block_backward(const struct model *m, struct workspace *w,
 
 /* Adds row n of dx to the embedding row of token n. A token may occur often, so threads own
  * columns, not tokens: each element is summed by one thread in the order of n. */
-static void embed_backward(const struct model *m, const struct workspace *w, float *grads)
+static void embedding_backward(const struct model *m, const struct workspace *w, float *grads)
 {
     enum { COLUMNS = 16 }; /* a cache line, so that no two threads write to the same */
     float *table = grads + tensor_embed(m)->offset; /* (V, C) */
@@ -131,5 +131,5 @@ void model_backward(const struct model *m, struct workspace *w, const float *d_h
         attention_block_backward(m, w, l, grads, lora_grads);
     }
     if (grads)
-        embed_backward(m, w, grads);
+        embedding_backward(m, w, grads);
 }

@@ -46,9 +46,9 @@ static void attention_block(const struct model *m, struct workspace *w, int64_t 
 
     rmsnorm_forward(a->x_in, tensor_layer(m, layer, LAYER_NORM_ATTN)->data, w->h, w->rstd, N, C,
                     c->rms_norm_eps);
-    linear_forward(w, tensor_layer(m, layer, LAYER_Q), w->h, a->q, false);
-    linear_forward(w, tensor_layer(m, layer, LAYER_K), w->h, a->k, false);
-    linear_forward(w, tensor_layer(m, layer, LAYER_V), w->h, a->v, false);
+    project_forward(w, tensor_layer(m, layer, LAYER_Q), w->h, a->q, false);
+    project_forward(w, tensor_layer(m, layer, LAYER_K), w->h, a->k, false);
+    project_forward(w, tensor_layer(m, layer, LAYER_V), w->h, a->v, false);
     if (w->options.lora) {
         lora_forward(m, w, layer, LORA_Q, w->h, a->q);
         lora_forward(m, w, layer, LORA_V, w->h, a->v);
@@ -57,7 +57,7 @@ static void attention_block(const struct model *m, struct workspace *w, int64_t 
     rope_apply(a->k, w->rope_cos, w->rope_sin, B, T, G, D, 0, false);
     attention_forward(&shape, w->options.precision, a->q, a->k, a->v, a->att, a->lse);
     carry(m, w, a->x_in, a->x_mid);
-    linear_forward(w, tensor_layer(m, layer, LAYER_O), a->att, a->x_mid, true);
+    project_forward(w, tensor_layer(m, layer, LAYER_O), a->att, a->x_mid, true);
 }
 
 /* x_out = x_mid + down_proj(silu(gate) * up), both projections of norm(x_mid) */
@@ -69,11 +69,11 @@ static void mlp_block(const struct model *m, struct workspace *w, int64_t layer,
 
     rmsnorm_forward(a->x_mid, tensor_layer(m, layer, LAYER_NORM_MLP)->data, w->h, w->rstd, N, C,
                     c->rms_norm_eps);
-    linear_forward(w, tensor_layer(m, layer, LAYER_GATE), w->h, a->gate, false);
-    linear_forward(w, tensor_layer(m, layer, LAYER_UP), w->h, a->up, false);
+    project_forward(w, tensor_layer(m, layer, LAYER_GATE), w->h, a->gate, false);
+    project_forward(w, tensor_layer(m, layer, LAYER_UP), w->h, a->up, false);
     swiglu_forward(a->gate, a->up, w->act, N * F);
     carry(m, w, a->x_mid, x_out);
-    linear_forward(w, tensor_layer(m, layer, LAYER_DOWN), w->act, x_out, true);
+    project_forward(w, tensor_layer(m, layer, LAYER_DOWN), w->act, x_out, true);
 }
 
 /* Each adapter of each layer gets a mask of its own, named by a key. Drawn serially, so

@@ -142,22 +142,22 @@ void workspace_params_changed(struct workspace *w)
     MW_ASSERT(w);
 }
 
-void linear_forward(const struct workspace *w, const struct model_tensor *W, const float *x,
-                    float *y, bool add)
+void project_forward(const struct workspace *w, const struct model_tensor *W, const float *x,
+                     float *y, bool add)
 {
     gemm(GEMM_NT, w->options.precision, workspace_rows(w), W->rows, W->cols, x, W->cols, W->data,
          W->cols, y, W->rows, add);
 }
 
-void linear_backward(const struct workspace *w, const struct model_tensor *W, const float *dy,
-                     float *dx, bool add)
+void project_backward(const struct workspace *w, const struct model_tensor *W, const float *dy,
+                      float *dx, bool add)
 {
     gemm(GEMM_NN, w->options.precision, workspace_rows(w), W->cols, W->rows, dy, W->rows, W->data,
          W->cols, dx, W->cols, add);
 }
 
-void linear_gradient(const struct workspace *w, const struct model_tensor *W, const float *dy,
-                     const float *x, float *grads)
+void project_gradient(const struct workspace *w, const struct model_tensor *W, const float *dy,
+                      const float *x, float *grads)
 {
     if (grads)
         gemm(GEMM_TN, w->options.precision, W->rows, W->cols, workspace_rows(w), dy, W->rows, x,

@@ -69,14 +69,14 @@ struct workspace {
 #define LOSS_ROWS 1024
 
 /* y (N, out) = x (N, in) Wᵀ; with add, y += */
-void linear_forward(const struct workspace *w, const struct model_tensor *W, const float *x,
-                    float *y, bool add);
+void project_forward(const struct workspace *w, const struct model_tensor *W, const float *x,
+                     float *y, bool add);
 /* dx (N, in) = dy (N, out) W; with add, dx += */
-void linear_backward(const struct workspace *w, const struct model_tensor *W, const float *dy,
-                     float *dx, bool add);
+void project_backward(const struct workspace *w, const struct model_tensor *W, const float *dy,
+                      float *dx, bool add);
 /* dW (out, in) += dyᵀ x, at its place in grads; nothing if grads is NULL (frozen body). */
-void linear_gradient(const struct workspace *w, const struct model_tensor *W, const float *dy,
-                     const float *x, float *grads);
+void project_gradient(const struct workspace *w, const struct model_tensor *W, const float *dy,
+                      const float *x, float *grads);
 
 static inline int64_t workspace_rows(const struct workspace *w) /* N of the last forward pass */
 {

@@ -48,6 +48,49 @@ struct gemm_few_args {
     bool round; /* operands to bf16 */
 };
 
+/* --- products on matrices in blocks (linear.c drives, linear_*.c multiply) --- */
+enum product_epilogue {
+    PRODUCT_STORE,           /* c act = A B */
+    PRODUCT_ADD,             /* c fp32 += A B */
+    PRODUCT_SWIGLU,          /* c act = A B (may be NULL), y act (n, N/2) = silu(even) * odd */
+    PRODUCT_SWIGLU_BACKWARD, /* with gu (n, 2N) and d = A B: c (n, 2N) = d gu, y (n, N) */
+    PRODUCT_SOFTMAX          /* c act = exp(l - max) (may be NULL), stats */
+};
+
+/* C (n, N) = A (n, K) B (K, N): A in blocks, B in panels. All multiples of 32. */
+struct product {
+    int64_t n, N, K;
+    const void *a, *b;
+    enum product_epilogue epilogue;
+    void *c;
+    void *y;        /* SWIGLU, SWIGLU_BACKWARD (there it may be NULL) */
+    const void *gu; /* SWIGLU_BACKWARD; may be c */
+    /* SOFTMAX: */
+    const uint32_t *targets;
+    int64_t V;
+    struct softmax_stats stats;
+};
+
+/* dW (out, in) fp32 blocks += dyᵀ x over rows [0, n). */
+struct gradient {
+    int64_t n, out, in;
+    const void *dy, *x;
+    float *dw;
+    void *x_prepared; /* see gradient_prepare */
+};
+
+struct linear_engine {
+    /* Blocks [i0, i1) x [j0, j1) of C; j0 and j1 are even with SWIGLU. Serial. */
+    void (*product)(const struct product *p, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
+                    void *scratch);
+    /* Rearranges blocks [j0, j1) of x columns (all rows) into x_prepared; NULL = not needed. */
+    void (*gradient_prepare)(const struct gradient *g, int64_t j0, int64_t j1);
+    /* Adds to blocks [i0, i1) x [j0, j1) of dW, in one fixed order of rows. */
+    void (*gradient)(const struct gradient *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
+                     void *scratch);
+    size_t scratch_bytes; /* per thread */
+};
+
 /* The weight gradient of a norm is summed over at most so many blocks of rows. */
 enum { NORM_BLOCKS = 64, NORM_WIDTH_MAX = 16 * 1024 };
 
@@ -78,6 +121,7 @@ struct kernels {
     enum cpu_level level;
     struct gemm_engine fp32, bf16;
     struct attention_engine attention_fp32, attention_bf16;
+    struct linear_engine linear[2]; /* by enum kernel_precision */
     void (*gemm_few)(const struct gemm_few_args *g);
     void (*rmsnorm_forward)(const float *x, const float *w, float *y, float *rstd, int64_t n,
                             int64_t C, float eps);
@@ -115,6 +159,10 @@ void gemm_fill_c(struct kernels *k);
 void gemm_fill_avx2(struct kernels *k);
 void gemm_fill_avx512(struct kernels *k);
 void gemm_fill_amx(struct kernels *k);
+void linear_fill_c(struct kernels *k);
+void linear_fill_avx2(struct kernels *k);
+void linear_fill_avx512(struct kernels *k);
+void linear_fill_amx(struct kernels *k);
 void attention_fill_c(struct kernels *k);
 void attention_fill_avx2(struct kernels *k);
 void attention_fill_avx512(struct kernels *k);
