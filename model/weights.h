@@ -77,5 +77,7 @@ void weights_get(const struct weights_place *at, const float *array, int64_t row
                  float *rows);
 void weights_put(const struct weights_place *at, float *array, int64_t row, int64_t count,
                  const float *rows);
+/* Copies an array in block order (gradients, say) to one in the order of m->params. */
+void weights_get_all(const struct model *m, const float *array, float *params);
 
 #endif
