@@ -10,6 +10,7 @@
 #include "eval/cmd_eval.h"
 #include "eval/cmd_generate.h"
 #include "tokenizer/cmd_tokenizer.h"
+#include "train/cmd_bench.h"
 #include "train/cmd_train.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@ static const struct command commands[] = {
     {"train", cmd_train, "train a model on token shards"},
     {"eval", cmd_eval, "scores, samples and curves of snapshots"},
     {"generate", cmd_generate, "continue a text with a model"},
+    {"bench", cmd_bench, "peaks of this machine, and training held against them"},
     {"version", cmd_version, "print the version"},
     {NULL, NULL, NULL},
 };

@@ -12,6 +12,7 @@
 #include "common/threads.h"
 #include "tokenizer/shard.h"        /* shard_open, shard_exists */
 #include "tokenizer/tokenizer.h"    /* tokenizer_load, tokenizer_vocab_size, tokenizer_hash */
+#include "model/kernels/peak.h"     /* peak_flops */
 #include "train/plan.h"             /* plan_make, plan_print */
 #include "train/record.h"           /* metrics.jsonl, data.log, TensorBoard */
 #include "train/settings.h"         /* the table of keys */
@@ -301,7 +302,7 @@ static int reserve_memory(struct job *j)
         return fail(j, FAILED);
     print_budget(j);
     warn_disk(j);
-    j->peak = gemm_peak((enum kernel_precision)s->compute, PEAK_SECONDS);
+    j->peak = peak_flops(peak_unit_nominal((enum kernel_precision)s->compute), PEAK_SECONDS);
     log_info("peak of matrix products, measured now: %.4g GFLOP/s", j->peak * 1e-9);
     if (trainer_init(&j->trainer, s, &j->data, j->valid.map ? &j->valid : NULL, &j->err))
         return fail(j, FAILED);

@@ -206,20 +206,3 @@ void gemm(enum gemm_layout layout, enum kernel_precision precision, int64_t M, i
                     .accumulate = accumulate};
     gemm_packed(&j);
 }
-
-double gemm_peak(enum kernel_precision precision, double seconds)
-{
-    const struct gemm_engine *e = precision == KERNEL_BF16 ? &kernels.bf16 : &kernels.fp32;
-    double done = 0, begin = omp_get_wtime();
-    for (int64_t rounds = 1000; omp_get_wtime() - begin < seconds; rounds *= 2) {
-        double start = omp_get_wtime(), each = 0;
-#pragma omp parallel num_threads(kernels_threads())
-        {
-            double mine = e->spin(rounds);
-#pragma omp master
-            each = mine;
-        }
-        done = each * kernels_threads() / (omp_get_wtime() - start);
-    }
-    return done;
-}

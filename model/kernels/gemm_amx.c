@@ -59,45 +59,6 @@ static void block(const void *a, const void *b, int64_t depth, float *c, int64_t
     _tile_release();
 }
 
-/* Four tiles of gaussian-like values from the first-level cache: with zeros the unit draws
- * less power and runs a sixth faster than it ever will at work. */
-static double spin(int64_t rounds)
-{
-    uint16_t values[4 * TILE] __attribute__((aligned(64)));
-    float sums[16 * 16] __attribute__((aligned(64)));
-    uint32_t state = 1;
-    for (int i = 0; i < 4 * TILE; i++) {
-        float sum = 0;
-        for (int j = 0; j < 4; j++) {
-            state = state * 1664525u + 1013904223u;
-            sum += (float)(state >> 8) / (float)(1 << 24) - 0.5f;
-        }
-        uint32_t bits;
-        memcpy(&bits, &sum, sizeof(bits));
-        values[i] = (uint16_t)(bits >> 16);
-    }
-    _tile_loadconfig(&tiles);
-    _tile_loadd(0, zeros, 64);
-    _tile_loadd(1, zeros, 64);
-    _tile_loadd(2, zeros, 64);
-    _tile_loadd(3, zeros, 64);
-    for (int64_t r = 0; r < rounds; r++) {
-        _tile_loadd(4, values, 64);
-        _tile_loadd(6, values + 2 * TILE, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, values + 3 * TILE, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, values + TILE, 64);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, sums, 64);
-    _tile_release();
-    volatile float sink = sums[0];
-    (void)sink;
-    return 2.0 * SIDE * SIDE * 32 * (double)rounds;
-}
-
 void gemm_fill_amx(struct kernels *k)
 {
     k->bf16 = (struct gemm_engine){.mr = SIDE,
@@ -107,7 +68,6 @@ void gemm_fill_amx(struct kernels *k)
                                    .element_bytes = sizeof(uint16_t),
                                    .pack_a = pack_a,
                                    .pack_b = pack_b,
-                                   .spin = spin,
                                    .block = block};
 }
 #endif

@@ -175,32 +175,6 @@ static void block(const void *a, const void *b, int64_t depth, float *c, int64_t
     }
 }
 
-/* MR x NV independent chains of multiply-adds. */
-static double spin(int64_t rounds)
-{
-    vf sum[MR][NV];
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = vf_set((float)(i * NV + j)); /* equal chains would become one */
-    vf x = vf_set(0.999f), y = vf_set(0.001f);
-    for (int64_t r = 0; r < rounds; r++) {
-#pragma GCC unroll 16
-        for (int i = 0; i < MR; i++)
-#pragma GCC unroll 8
-            for (int j = 0; j < NV; j++)
-                sum[i][j] = vf_fma(sum[i][j], x, y);
-    }
-    vf all = {0};
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < NV; j++)
-            all += sum[i][j];
-    volatile float sink = vf_sum(all);
-    (void)sink;
-    return 2.0 * MR * NR * (double)rounds;
-}
-
 INLINE vf few_load(const float *p, int64_t n, bool round)
 {
     vf x = n >= LANES ? vf_load(p) : vf_load_n(p, n);
@@ -309,7 +283,6 @@ static void gemm_fill(struct kernels *k)
                                    .k_step = K_STEP,
                                    .k_pad = 1,
                                    .element_bytes = sizeof(float),
-                                   .spin = spin,
                                    .pack_a = pack_a,
                                    .pack_b = pack_b,
                                    .block = block};

@@ -44,10 +44,6 @@ void gemm(enum gemm_layout layout, enum kernel_precision precision, int64_t M, i
           const float *A, int64_t lda, const float *B, int64_t ldb, float *C, int64_t ldc,
           bool accumulate);
 
-/* FLOP/s of all threads that never leave registers: what gemm() is held against. Takes about
- * 2 * seconds. Outside parallel regions only. */
-double gemm_peak(enum kernel_precision precision, double seconds);
-
 /* --- attention ---------------------------------------------------------------
  * Causal, grouped-query, scale 1/sqrt(D), never T x T in memory (block by block as in
  * FlashAttention-2, arXiv 2307.08691). Query head h uses group h / (H/G).

@@ -25,9 +25,6 @@ struct gemm_engine {
                    int64_t depth);
     void (*pack_b)(void *panels, const float *src, int64_t ld, bool k_near, int64_t width,
                    int64_t depth);
-    /* Multiplies in registers (or the first-level cache) only, `rounds` times; returns the
-     * operations done. What a peak is measured with. */
-    double (*spin)(int64_t rounds);
     /* c (rows, cols) = or += panels of a times panels of b. */
     void (*block)(const void *a, const void *b, int64_t depth, float *c, int64_t ldc, int64_t rows,
                   int64_t cols, bool add);
@@ -117,8 +114,19 @@ struct attention_engine {
                      float *scratch);
 };
 
+/* Loops to measure peaks with, serial. Those of arithmetic return the operations they did; NULL =
+ * this level has no such unit. */
+struct peak_engine {
+    double (*fp32)(int64_t rounds);
+    double (*amx_nominal)(int64_t rounds);
+    double (*amx_gaussian)(int64_t rounds);
+    float (*load)(const float *p, int64_t n);                                    /* sum of n */
+    void (*triad)(float *a, const float *b, const float *c, float s, int64_t n); /* a = b + s c */
+};
+
 struct kernels {
     enum cpu_level level;
+    struct peak_engine peak;
     struct gemm_engine fp32, bf16;
     struct attention_engine attention_fp32, attention_bf16;
     struct linear_engine linear[2]; /* by enum kernel_precision */
@@ -170,5 +178,9 @@ void attention_fill_amx(struct kernels *k);
 void rows_fill_c(struct kernels *k);
 void rows_fill_avx2(struct kernels *k);
 void rows_fill_avx512(struct kernels *k);
+void peak_fill_c(struct kernels *k);
+void peak_fill_avx2(struct kernels *k);
+void peak_fill_avx512(struct kernels *k);
+void peak_fill_amx(struct kernels *k);
 
 #endif

@@ -10,6 +10,7 @@
 #include "common/rng.h"
 #include "common/threads.h"
 #include "model/kernels/kernels.h"
+#include "model/kernels/peak.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -82,7 +83,7 @@ static const struct {
 
 static void bench_gemm(enum kernel_precision precision)
 {
-    double peak = gemm_peak(precision, 0.1);
+    double peak = peak_flops(peak_unit_real(precision), 0.1);
     printf("\n%s, %s: peak %.0f GFLOP/s\n", cpu_level_name(kernels_level()),
            precision == KERNEL_BF16 ? "bf16" : "fp32", peak / 1e9);
     printf("  %-18s %6s %6s %6s   y = x Wt     dx = dy W    dW = dyt x\n", "", "rows", "in", "out");
