@@ -40,6 +40,7 @@ uint64_t tensor_bytes(const struct tensor *t)
 
 void tensor_to_bf16(uint16_t *out, const float *in, size_t count)
 {
+#pragma omp simd
     for (size_t i = 0; i < count; i++) {
         uint32_t x;
         memcpy(&x, &in[i], sizeof(x));
@@ -118,13 +119,13 @@ static void put_header(struct buf *b, const struct tensor *const *order, size_t 
         buf_putc(b, ' ');
 }
 
-static int put_data(struct file_out *f, const struct tensor *t, struct err *e)
+/* fp32 values of memory, as the tensor's dtype wants them. */
+static int put_values(struct file_out *f, const struct tensor *t, const float *in, uint64_t left,
+                      struct err *e)
 {
     uint16_t half[4096];
-    const float *in = t->data;
-    uint64_t left = tensor_count(t);
-    if (t->dtype != TENSOR_BF16 || !t->from_f32)
-        return file_write(f, t->data, tensor_bytes(t), e);
+    if (t->dtype == TENSOR_F32)
+        return file_write(f, in, left * sizeof(*in), e);
     for (size_t n; left; left -= n, in += n) {
         n = left < 4096 ? left : 4096;
         tensor_to_bf16(half, in, n);
@@ -132,6 +133,43 @@ static int put_data(struct file_out *f, const struct tensor *t, struct err *e)
             return -1;
     }
     return 0;
+}
+
+/* How many rows of `cols` values are on their way at a time: whole rows of blocks if possible. */
+static int64_t chunk_rows(int64_t rows, int64_t cols)
+{
+    int64_t n = (int64_t)TENSOR_CHUNK / cols;
+    n = n >= 32 ? n / 32 * 32 : n > 0 ? n : 1;
+    return n < rows ? n : rows;
+}
+
+static int put_rows(struct file_out *f, const struct tensor *t, struct err *e)
+{
+    const int64_t rows = t->rank > 1 ? t->shape[0] : 1;
+    const int64_t cols = (int64_t)tensor_count(t) / rows;
+    const int64_t step = chunk_rows(rows, cols);
+    float *chunk = mem_zalloc((size_t)(step * cols), sizeof(*chunk));
+    int r = 0;
+    for (int64_t row = 0; row < rows && !r; row += step) {
+        int64_t n = rows - row < step ? rows - row : step;
+        t->get(t->owner, t->index, row, n, chunk);
+        r = put_values(f, t, chunk, (uint64_t)(n * cols), e);
+    }
+    free(chunk);
+    return r;
+}
+
+static int put_data(struct file_out *f, const struct tensor *t, struct err *e)
+{
+    if (!tensor_count(t))
+        return 0;
+    if (t->get) {
+        MW_ASSERT(t->dtype == TENSOR_F32 || t->dtype == TENSOR_BF16);
+        return put_rows(f, t, e);
+    }
+    if (t->from_f32)
+        return put_values(f, t, t->data, tensor_count(t), e);
+    return file_write(f, t->data, tensor_bytes(t), e);
 }
 
 int safetensors_put(struct file_out *f, const struct tensor *tensors, size_t count, struct err *e)
@@ -487,12 +525,15 @@ static void put_shape(struct buf *b, const struct tensor *t)
     buf_putc(b, ']');
 }
 
-int safetensors_load_f32(const struct safetensors *s, const char *name, int64_t rows, int64_t cols,
-                         float *out, struct err *e)
+/* The tensor of that name, shape and a dtype that widens to fp32; NULL with a sentence. */
+static const struct tensor *find_f32(const struct safetensors *s, const char *name, int64_t rows,
+                                     int64_t cols, struct err *e)
 {
     const struct tensor *t = safetensors_find(s, name);
-    if (!t)
-        return err_set(e, "%s: tensor %s is missing", s->path, name);
+    if (!t) {
+        err_set(e, "%s: tensor %s is missing", s->path, name);
+        return NULL;
+    }
     bool fits = (t->rank == 2 && t->shape[0] == rows && t->shape[1] == cols) ||
                 (t->rank == 1 && rows == 1 && t->shape[0] == cols);
     if (!fits) {
@@ -501,14 +542,51 @@ int safetensors_load_f32(const struct safetensors *s, const char *name, int64_t 
         err_set(e, "%s: tensor %s has shape %s, expected [%lld, %lld]", s->path, name, shape.data,
                 (long long)rows, (long long)cols);
         buf_release(&shape);
-        return -1;
+        return NULL;
     }
+    if (t->dtype != TENSOR_F32 && t->dtype != TENSOR_BF16) {
+        err_set(e, "%s: tensor %s is %s, expected F32 or BF16", s->path, name,
+                dtypes[t->dtype].name);
+        return NULL;
+    }
+    return t;
+}
+
+/* `count` values from value number `at` on. */
+static void widen(const struct tensor *t, size_t at, size_t count, float *out)
+{
+    const char *from = (const char *)t->data + at * dtypes[t->dtype].bytes;
     if (t->dtype == TENSOR_F32)
-        memcpy(out, t->data, tensor_bytes(t));
-    else if (t->dtype == TENSOR_BF16)
-        tensor_from_bf16(out, t->data, tensor_count(t));
+        memcpy(out, from, count * sizeof(*out));
     else
-        return err_set(e, "%s: tensor %s is %s, expected F32 or BF16", s->path, name,
-                       dtypes[t->dtype].name);
+        tensor_from_bf16(out, (const uint16_t *)(const void *)from, count);
+}
+
+int safetensors_load_f32(const struct safetensors *s, const char *name, int64_t rows, int64_t cols,
+                         float *out, struct err *e)
+{
+    const struct tensor *t = find_f32(s, name, rows, cols, e);
+    if (!t)
+        return -1;
+    widen(t, 0, tensor_count(t), out);
+    return 0;
+}
+
+int safetensors_stream_f32(const struct safetensors *s, const char *name, int64_t rows,
+                           int64_t cols, tensor_put *put, void *owner, size_t index, struct err *e)
+{
+    const struct tensor *t = find_f32(s, name, rows, cols, e);
+    if (!t)
+        return -1;
+    if (!tensor_count(t))
+        return 0;
+    const int64_t step = chunk_rows(rows, cols);
+    float *chunk = mem_zalloc((size_t)(step * cols), sizeof(*chunk));
+    for (int64_t row = 0; row < rows; row += step) {
+        int64_t n = rows - row < step ? rows - row : step;
+        widen(t, (size_t)(row * cols), (size_t)(n * cols), chunk);
+        put(owner, index, row, n, chunk);
+    }
+    free(chunk);
     return 0;
 }

@@ -26,14 +26,27 @@ enum tensor_dtype { TENSOR_F32, TENSOR_BF16, TENSOR_U8, TENSOR_I64 };
 #define TENSOR_HEADER_MAX ((uint64_t)100000000) /* bytes of JSON; the reference reader's limit */
 #define TENSOR_NAME_MAX   1000                  /* bytes of a name */
 
+/* Where tensors that lie in memory in another order or precision come from, and go to: rows
+ * [row, row + count) of the owner's tensor number `index`, fp32, one after the other. The first
+ * dimension counts the rows; a scalar or a vector is one row. Files are written and read a few
+ * rows at a time, in order; `row` is a multiple of 32 where 32 rows fit in TENSOR_CHUNK. */
+typedef void tensor_get(const void *owner, size_t index, int64_t row, int64_t count, float *rows);
+typedef void tensor_put(void *owner, size_t index, int64_t row, int64_t count, const float *rows);
+
+#define TENSOR_CHUNK ((size_t)1 << 18) /* values at a time, or one row if that has more */
+
 struct tensor {
     const char *name;               /* borrowed by writers, owned by the file for readers */
     enum tensor_dtype dtype;        /* of the file */
     int rank;                       /* 0: a scalar */
     int64_t shape[TENSOR_RANK_MAX]; /* a zero dimension is allowed and takes no bytes */
-    const void *data; /* writers: fp32 values are rounded when dtype is BF16 and from_f32;
-                                  readers: may be unaligned */
-    bool from_f32;    /* data is float[], to be rounded to nearest even on the way out */
+    const void *data;               /* readers: may be unaligned */
+    bool from_f32; /* writers: data is float[], to be rounded to nearest even on the way out */
+    /* Writers only: gives the values in place of data, for F32 and BF16. BF16 is rounded to
+     * nearest even, which changes nothing where the owner keeps bf16. */
+    tensor_get *get;
+    const void *owner;
+    size_t index;
 };
 
 uint64_t tensor_count(const struct tensor *t); /* values */
@@ -42,10 +55,10 @@ uint64_t tensor_bytes(const struct tensor *t); /* in the file */
 void tensor_to_bf16(uint16_t *out, const float *in, size_t count);
 void tensor_from_bf16(float *out, const uint16_t *in, size_t count);
 
-/* Writes all tensors as one safetensors file (header padded to 8 bytes, __metadata__
- * format pt, order: widest dtype first, then by name), streaming: no second copy in memory.
- * fsynced. The path must not exist yet. Not atomic by itself: the checkpoint folder's
- * rename is. Names must differ. */
+/* Writes all tensors as one safetensors file (header padded to 8 bytes, __metadata__ format pt,
+ * order: widest dtype first, then by name), streaming: no second copy in memory beyond
+ * TENSOR_CHUNK values. fsynced. The path must not exist yet. Not atomic by itself: the checkpoint
+ * folder's rename is. Names must differ. */
 int safetensors_write(const char *path, const struct tensor *tensors, size_t count, struct err *e);
 /* The same into a file the caller has created and will finish. */
 int safetensors_put(struct file_out *f, const struct tensor *tensors, size_t count, struct err *e);
@@ -68,5 +81,8 @@ const struct tensor *safetensors_find(const struct safetensors *s, const char *n
  * where rows is 1. */
 int safetensors_load_f32(const struct safetensors *s, const char *name, int64_t rows, int64_t cols,
                          float *out, struct err *e);
+/* The same without an array: the rows go to put(owner, index, …). */
+int safetensors_stream_f32(const struct safetensors *s, const char *name, int64_t rows,
+                           int64_t cols, tensor_put *put, void *owner, size_t index, struct err *e);
 
 #endif

@@ -185,6 +185,133 @@ static void reads_what_it_wrote(void **state)
     free(path);
 }
 
+/* An owner that keeps its tensors column by column, and says when rows come out of turn. */
+struct columns {
+    int64_t rows[2], cols[2];
+    float *values[2];
+    int64_t next[2];
+};
+
+static void get_columns(const void *owner, size_t index, int64_t row, int64_t count, float *rows)
+{
+    const struct columns *c = owner;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t k = 0; k < c->cols[index]; k++)
+            *rows++ = c->values[index][k * c->rows[index] + row + i];
+}
+
+static void put_columns(void *owner, size_t index, int64_t row, int64_t count, const float *rows)
+{
+    struct columns *c = owner;
+    assert_int_equal(row, c->next[index]);
+    assert_true(count > 0 && row + count <= c->rows[index]);
+    assert_true(c->cols[index] > (int64_t)TENSOR_CHUNK / 32 || row % 32 == 0);
+    c->next[index] += count;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t k = 0; k < c->cols[index]; k++)
+            c->values[index][k * c->rows[index] + row + i] = *rows++;
+}
+
+static void make_columns(struct columns *c, int64_t rows, int64_t cols)
+{
+    *c = (struct columns){.rows = {rows, 1}, .cols = {cols, cols}};
+    for (int t = 0; t < 2; t++)
+        c->values[t] = mem_zalloc((size_t)(c->rows[t] * cols), sizeof(float));
+}
+
+static void assert_same_files(const char *one, const char *two)
+{
+    struct buf a = {0}, b = {0};
+    struct err e = {0};
+    assert_works(fs_read(&a, one, (size_t)1 << 30, &e), e);
+    assert_works(fs_read(&b, two, (size_t)1 << 30, &e), e);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    buf_release(&a);
+    buf_release(&b);
+}
+
+/* The same file from values in memory and from c, given row by row. */
+static void write_both_ways(const struct columns *c, const float *values, const char *path)
+{
+    const int64_t rows = c->rows[0], cols = c->cols[0];
+    char *direct = fs_join(folder, "direct");
+    struct err e = {0};
+    struct tensor tensors[] = {
+        {.name = "w", .dtype = TENSOR_BF16, .rank = 2, .shape = {rows, cols}, .from_f32 = true},
+        {.name = "m", .dtype = TENSOR_F32, .rank = 2, .shape = {rows, cols}},
+        {.name = "norm", .dtype = TENSOR_F32, .rank = 1, .shape = {cols}},
+        {.name = "empty", .dtype = TENSOR_F32, .rank = 2, .shape = {0, 9}},
+    };
+    for (int t = 0; t < 4; t++)
+        tensors[t].data = values;
+    assert_works(safetensors_write(direct, tensors, 4, &e), e);
+    for (int t = 0; t < 4; t++) {
+        tensors[t].data = NULL;
+        tensors[t].from_f32 = false;
+        tensors[t].get = get_columns;
+        tensors[t].owner = c;
+        tensors[t].index = t == 2;
+    }
+    assert_works(safetensors_write(path, tensors, 4, &e), e);
+    assert_same_files(direct, path);
+    assert_int_equal(unlink(direct), 0);
+    free(direct);
+}
+
+static void read_back(const struct columns *c, const char *path)
+{
+    const int64_t rows = c->rows[0], cols = c->cols[0];
+    struct columns back;
+    struct safetensors s;
+    struct err e = {0};
+    make_columns(&back, rows, cols);
+    assert_works(safetensors_open(&s, path, &e), e);
+    assert_works(safetensors_stream_f32(&s, "m", rows, cols, put_columns, &back, 0, &e), e);
+    assert_works(safetensors_stream_f32(&s, "norm", 1, cols, put_columns, &back, 1, &e), e);
+    assert_int_equal(back.next[0], rows);
+    assert_memory_equal(back.values[0], c->values[0], (size_t)(rows * cols) * sizeof(float));
+    assert_memory_equal(back.values[1], c->values[1], (size_t)cols * sizeof(float));
+    back.next[0] = 0;
+    assert_works(safetensors_stream_f32(&s, "w", rows, cols, put_columns, &back, 0, &e), e);
+    for (int64_t k = 0; k < rows * cols; k++) {
+        float got = back.values[0][k], want = c->values[0][k];
+        assert_true(fabsf(got - want) <= fabsf(want) / 256);
+    }
+    assert_works(safetensors_stream_f32(&s, "empty", 0, 9, put_columns, &back, 0, &e), e);
+    assert_fails(safetensors_stream_f32(&s, "m", cols, rows, put_columns, &back, 0, &e), e,
+                 "tensor m has shape");
+    safetensors_close(&s);
+    for (int t = 0; t < 2; t++)
+        free(back.values[t]);
+}
+
+/* What is given row by row makes the same file as what lies in memory, and comes back the same
+ * way: for tensors of less than a chunk, of several chunks, and with rows larger than a chunk. */
+static void streams_rows_both_ways(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][2] = {{45, 7}, {1000, 999}, {12, TENSOR_CHUNK + 5}};
+    char *path = fs_join(folder, "streamed");
+    for (size_t i = 0; i < 3; i++) {
+        const int64_t rows = sizes[i][0], cols = sizes[i][1];
+        float *values = mem_zalloc((size_t)(rows * cols), sizeof(float));
+        struct columns c;
+        for (int64_t k = 0; k < rows * cols; k++)
+            values[k] = (float)(k % 100003) * 0.37f - 1000;
+        make_columns(&c, rows, cols);
+        put_columns(&c, 0, 0, rows, values);
+        put_columns(&c, 1, 0, 1, values);
+        write_both_ways(&c, values, path);
+        read_back(&c, path);
+        assert_int_equal(unlink(path), 0);
+        for (int t = 0; t < 2; t++)
+            free(c.values[t]);
+        free(values);
+    }
+    free(path);
+}
+
 /* --- the thirteen rules ---------------------------------------------------------------- */
 
 /* A header, spaces for how much data follows, and what the reader must say. */
@@ -390,6 +517,7 @@ int main(void)
         cmocka_unit_test(widening_is_exact),
         cmocka_unit_test(writes_the_expected_bytes),
         cmocka_unit_test(reads_what_it_wrote),
+        cmocka_unit_test(streams_rows_both_ways),
         cmocka_unit_test(each_broken_rule_has_its_sentence),
         cmocka_unit_test(refuses_wrong_header_lengths),
         cmocka_unit_test(accepts_the_odd_but_right),
