@@ -269,7 +269,7 @@ static void print_budget(const struct job *j)
     log_info("%s parameters, %s steps of %s tokens; %s, %d threads, %s",
              log_count((double)p->params), log_count((double)s->steps),
              log_count((double)s->batch_tokens), cpu_level_name(kernels_level()), threads_count(),
-             s->compute ? "bf16" : "fp32");
+             settings_precision(s) == KERNEL_BF16 ? "bf16" : "fp32");
     log_info("memory: weights %s, gradients %s, moments %s, activations %s: %s of %s",
              log_bytes(p->weights_bytes), log_bytes(p->gradients_bytes),
              log_bytes(p->moments_bytes), log_bytes(p->activations_bytes),
@@ -302,7 +302,7 @@ static int reserve_memory(struct job *j)
         return fail(j, FAILED);
     print_budget(j);
     warn_disk(j);
-    j->peak = peak_flops(peak_unit_nominal((enum kernel_precision)s->compute), PEAK_SECONDS);
+    j->peak = peak_flops(peak_unit_nominal(settings_precision(s)), PEAK_SECONDS);
     log_info("peak of matrix products, measured now: %.4g GFLOP/s", j->peak * 1e-9);
     if (trainer_init(&j->trainer, s, &j->data, j->valid.map ? &j->valid : NULL, &j->err))
         return fail(j, FAILED);

@@ -54,7 +54,7 @@ void plan_make(struct plan *p, const struct settings *s)
     const struct workspace_options o = {
         .B = s->micro_batch,
         .T = s->sequence_length,
-        .precision = (enum kernel_precision)s->compute,
+        .precision = settings_precision(s),
         .backward = true,
     };
     *p = (struct plan){

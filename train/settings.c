@@ -1,11 +1,13 @@
 /* Owns the table of `train`'s keys and options, and the rules between them. */
 #include "train/settings.h"
 
+#include "common/cpu.h"
 #include "common/fs.h"
 #include "common/json.h"
 #include "common/log.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -70,10 +72,16 @@ const struct config_row settings_rows[] = {
     CONFIG_F64(S, grad_clip, "optimizer.grad_clip", "1", 0, 1e6,
                "longest gradient (global norm); 0 = no limit"),
 
-    CONFIG_ENUM(S, schedule_name, "schedule.name", "cosine", "cosine|constant",
-                "learning rate after the warm-up"),
+    CONFIG_ENUM(S, schedule_name, "schedule.name", "cosine", "cosine|constant|wsd",
+                "learning rate after the warm-up; wsd: constant, then decay"),
     CONFIG_I64(S, warmup_steps, "schedule.warmup_steps", "2000", 0, 1e12,
                "steps of linear warm-up from 0"),
+    CONFIG_I64(S, decay_steps, "schedule.decay_steps", "0", 0, 1e12,
+               "wsd: last steps, in which the rate falls to min_lr; 0 = by decay_share"),
+    CONFIG_F64(S, decay_share, "schedule.decay_share", "0.2", 0, 1,
+               "wsd: the same as a share of train.steps"),
+    CONFIG_ENUM(S, decay_type, "schedule.decay_type", "1-sqrt", "linear|1-sqrt",
+                "wsd: shape of that fall"),
 
     CONFIG_I64(S, checkpoints_every, "checkpoints.every", "10000", 0, 1e12,
                "steps between snapshots; 0 = none at all"),
@@ -87,8 +95,8 @@ const struct config_row settings_rows[] = {
     CONFIG_I64(S, eval_tokens, "eval.tokens", "262144", 1, 1e12,
                "tokens of PREFIX.valid in a validation loss, at most"),
 
-    CONFIG_ENUM(S, compute, "precision.compute", "bf16", "fp32|bf16",
-                "operands of matrix products; sums and weights are fp32"),
+    CONFIG_ENUM(S, compute, "precision.compute", "auto", "auto|fp32|bf16",
+                "operands of matrix products, sums are fp32; auto: bf16 with AMX, else fp32"),
 
     CONFIG_STR(S, data_prefix, "data.prefix", NULL, "PREFIX", "token shards of tokenizer pack"),
     CONFIG_STR(S, data_tokenizer, "data.tokenizer", NULL, "DIR", "tokenizer of those shards"),
@@ -170,6 +178,12 @@ int settings_check(struct settings *s, struct err *e)
                        "schedule.warmup_steps %" PRId64 " is more than train.steps %" PRId64
                        "; lower it with --set schedule.warmup_steps=N",
                        s->warmup_steps, s->steps);
+    if (s->schedule_name == SCHEDULE_WSD &&
+        settings_schedule(s).decay_steps > s->steps - s->warmup_steps)
+        return err_set(e,
+                       "a decay of %" PRId64 " steps and schedule.warmup_steps %" PRId64
+                       " are more than train.steps %" PRId64 "; lower schedule.decay_steps",
+                       settings_schedule(s).decay_steps, s->warmup_steps, s->steps);
     return 0;
 }
 
@@ -231,6 +245,7 @@ int settings_resolve(struct settings *s, struct err *e)
     }
     if (!r && settings_check(s, e))
         r = err_add(e, "%s", is_fault_of_file(path, e) ? path : "--set");
+    s->compute = settings_precision(s) == KERNEL_BF16 ? COMPUTE_BF16 : COMPUTE_FP32;
     free(name);
     free(path);
     return r;
@@ -242,6 +257,13 @@ void settings_vocab(struct settings *s, uint32_t tokenizer_vocab_size)
     s->model.vocab_size = ((int64_t)tokenizer_vocab_size + n - 1) / n * n;
 }
 
+enum kernel_precision settings_precision(const struct settings *s)
+{
+    if (s->compute == COMPUTE_AUTO)
+        return cpu_level() >= CPU_AMX ? KERNEL_BF16 : KERNEL_FP32;
+    return s->compute == COMPUTE_BF16 ? KERNEL_BF16 : KERNEL_FP32;
+}
+
 struct schedule settings_schedule(const struct settings *s)
 {
     return (struct schedule){
@@ -250,6 +272,8 @@ struct schedule settings_schedule(const struct settings *s)
         .min_lr = s->min_lr,
         .warmup_steps = s->warmup_steps,
         .steps = s->steps,
+        .decay_steps = s->decay_steps ? s->decay_steps : llround(s->decay_share * (double)s->steps),
+        .decay = (enum schedule_decay)s->decay_type,
     };
 }
 

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 enum snapshot_schedule { SNAPSHOT_LINEAR, SNAPSHOT_LOG };
+enum compute { COMPUTE_AUTO, COMPUTE_FP32, COMPUTE_BF16 };
 
 struct settings {
     /* the command line */
@@ -33,10 +34,12 @@ struct settings {
     int optimizer_name, schedule_name, snapshot_schedule; /* enums above and in schedule.h */
     double lr, min_lr, grad_clip;
     struct adamw adamw;
-    int64_t warmup_steps;
+    int64_t warmup_steps, decay_steps;
+    double decay_share;
+    int decay_type; /* enum schedule_decay */
     int64_t checkpoints_every, checkpoints_keep;
     int64_t eval_every, eval_tokens;
-    int compute; /* enum kernel_precision */
+    int compute; /* enum compute; never AUTO after settings_resolve() */
     char *data_prefix, *data_tokenizer, *run_out;
 };
 
@@ -48,7 +51,8 @@ void settings_release(struct settings *s);
 /* Reads the file of s->config, applies s->set, --data, --tokenizer, --out, fills run.out
  * with runs/<name of the configuration> where it is empty, and checks what the ranges of
  * single keys cannot (settings_check()). With --resume and --out alone the run's own
- * config.yaml is the configuration. */
+ * config.yaml is the configuration. What is "auto" is decided here, so that config.yaml
+ * records the decision. */
 int settings_resolve(struct settings *s, struct err *e);
 
 /* Combinations that make no sense: heads that do not divide, batch_tokens that is not a
@@ -58,6 +62,9 @@ int settings_check(struct settings *s, struct err *e);
 
 /* Sets the model's vocabulary from the tokenizer's, rounded up to model.vocab_multiple. */
 void settings_vocab(struct settings *s, uint32_t tokenizer_vocab_size);
+
+/* precision.compute, where it is auto by what this machine has. */
+enum kernel_precision settings_precision(const struct settings *s);
 
 struct schedule settings_schedule(const struct settings *s);
 

@@ -24,7 +24,7 @@ static int reserve_all(struct trainer *t, struct err *e)
     const struct workspace_options o = {
         .B = s->micro_batch,
         .T = s->sequence_length,
-        .precision = (enum kernel_precision)s->compute,
+        .precision = settings_precision(s),
         .backward = true,
     };
     size_t n = micro_tokens(s);

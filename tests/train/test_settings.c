@@ -75,6 +75,7 @@ static void test_refuse(void **state)
     refuse(toy, "model.num_key_value_heads=3", "num_key_value_heads");
     refuse(toy, "optimizer.min_lr=1", "optimizer.min_lr 1 is above optimizer.lr");
     refuse(toy, "schedule.warmup_steps=21", "more than train.steps 20");
+    refuse(toy, "schedule.decay_type=cubic", "cubic");
     refuse(toy, "train.steps=3",
            "--set: schedule.warmup_steps 5 is more than train.steps 3; lower it with --set "
            "schedule.warmup_steps=N");
@@ -83,6 +84,51 @@ static void test_refuse(void **state)
     refuse(toy, "model.hidden_size=32768", "model.hidden_size");
     refuse(toy, "model.hidden_size=72", "head size 18 ");
     refuse(toy, "model.hidden_size=1024", "head size 256 ");
+}
+
+/* Warm-up and decay share the steps; the decay is a number of steps or a share of them. */
+static void test_decay(void **state)
+{
+    (void)state;
+    struct settings s;
+    struct err e;
+    const char *set[] = {"schedule.name=wsd", NULL, NULL};
+    assert_works(resolve(&s, toy, set, &e), e);
+    assert_int_equal(settings_schedule(&s).decay_steps, 4); /* a fifth of 20 */
+    settings_release(&s);
+    set[1] = "schedule.decay_steps=15";
+    assert_works(resolve(&s, toy, set, &e), e);
+    assert_int_equal(settings_schedule(&s).decay_steps, 15);
+    assert_int_equal(settings_schedule(&s).decay, DECAY_1_SQRT);
+    settings_release(&s);
+    set[1] = "schedule.decay_steps=16";
+    assert_fails(resolve(&s, toy, set, &e), e, "a decay of 16 steps and schedule.warmup_steps 5");
+    settings_release(&s);
+}
+
+/* "auto" is decided once, and config.yaml says how. */
+static void test_auto(void **state)
+{
+    (void)state;
+    struct settings s;
+    struct err e;
+    struct buf yaml = {0};
+    enum cpu_level best = cpu_level();
+    assert_works(resolve(&s, toy, NULL, &e), e);
+    assert_int_equal(settings_precision(&s), best == CPU_AMX ? KERNEL_BF16 : KERNEL_FP32);
+    config_write(settings_rows, &s, &yaml);
+    assert_non_null(strstr(yaml.data, best == CPU_AMX ? "compute: bf16" : "compute: fp32"));
+    buf_release(&yaml);
+    settings_release(&s);
+    cpu_level_force(CPU_C);
+    assert_works(resolve(&s, toy, NULL, &e), e);
+    assert_int_equal(s.compute, COMPUTE_FP32);
+    settings_release(&s);
+    cpu_level_force(best);
+    const char *const set[] = {"precision.compute=bf16", NULL};
+    assert_works(resolve(&s, toy, set, &e), e);
+    assert_int_equal(settings_precision(&s), KERNEL_BF16);
+    settings_release(&s);
 }
 
 /* What a workspace would refuse after all, the settings refuse: --plan says so, too. */
@@ -239,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_sizes),    cmocka_unit_test(test_find),
         cmocka_unit_test(test_shipped),  cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_identity), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_decay),    cmocka_unit_test(test_auto),
     };
     return cmocka_run_group_tests(tests, NULL, test_folder_remove);
 }

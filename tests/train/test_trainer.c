@@ -126,7 +126,7 @@ static void test_accumulation(void **state)
     struct trainer whole, cut;
     struct err e;
     toy_settings(&s);
-    s.compute = KERNEL_FP32;
+    s.compute = COMPUTE_FP32;
     assert_works(settings_check(&s, &e), e);
     begin(&cut, &s);
     struct settings s8 = s;
