@@ -25,6 +25,8 @@ static struct scratch {
     struct gemm_scratch shared;
     struct gemm_scratch *nested; /* one per thread */
     float *attention;            /* ATTENTION_SCRATCH per thread */
+    char *linear;                /* linear_bytes() per thread */
+    char *linear_prepared;       /* LINEAR_PREPARED */
     float *partials;             /* PARTIALS */
 } scratch;
 
@@ -52,15 +54,34 @@ float *kernels_thread_scratch(void)
     return scratch.attention + (size_t)omp_get_thread_num() * ATTENTION_SCRATCH;
 }
 
+static size_t round_up(size_t x, size_t step)
+{
+    return (x + step - 1) / step * step;
+}
+
+static size_t linear_bytes(void)
+{
+    size_t fp32 = kernels.linear[KERNEL_FP32].scratch_bytes;
+    size_t bf16 = kernels.linear[KERNEL_BF16].scratch_bytes;
+    return round_up(fp32 > bf16 ? fp32 : bf16, 4096);
+}
+
+void *kernels_linear_scratch(void)
+{
+    MW_ASSERT(omp_get_thread_num() < scratch.threads);
+    return scratch.linear + (size_t)omp_get_thread_num() * linear_bytes();
+}
+
+void *kernels_linear_prepared(void)
+{
+    MW_ASSERT(!omp_in_parallel());
+    return scratch.linear_prepared;
+}
+
 float *kernels_partials(void)
 {
     MW_ASSERT(!omp_in_parallel());
     return scratch.partials;
-}
-
-static size_t round_up(size_t x, size_t step)
-{
-    return (x + step - 1) / step * step;
 }
 
 /* Bytes of the deepest panels for so many rows (or columns), for either engine. */
@@ -97,7 +118,7 @@ static int reserve(struct err *e)
     size_t attention = ATTENTION_SCRATCH * sizeof(float), partials = PARTIALS * sizeof(float);
     size_t nested = panel_bytes(nested_rows) + panel_bytes(nested_cols);
     size_t bytes = panel_bytes(shared_rows) + panel_bytes(shared_cols) + partials +
-                   (size_t)threads * (nested + attention);
+                   (size_t)threads * (nested + attention + linear_bytes()) + LINEAR_PREPARED;
     char *memory = mem_map(bytes, "scratch memory of the kernels", e);
     if (!memory)
         return -1;
@@ -116,6 +137,8 @@ static int reserve(struct err *e)
                                                   nested_rows, nested_cols};
     scratch.attention = (float *)(void *)take(&memory, (size_t)threads * attention);
     scratch.partials = (float *)(void *)take(&memory, partials);
+    scratch.linear = take(&memory, (size_t)threads * linear_bytes());
+    scratch.linear_prepared = take(&memory, LINEAR_PREPARED);
     return 0;
 }
 
@@ -126,6 +149,7 @@ int kernels_init(struct err *e)
         return 0;
     kernels.level = level;
     gemm_fill_c(&kernels);
+    linear_fill_c(&kernels);
     attention_fill_c(&kernels);
     rows_fill_c(&kernels);
     peak_fill_c(&kernels);

@@ -103,6 +103,7 @@ void linear_gradient(enum kernel_precision p, const void *dy, const void *x, flo
 /* The head and its softmax: for logits l = x Wᵀ (n, out), of which only the first V columns
  * exist, each block column j of 32 gives for each row its maximum and sum,
  *     max[j][r] = max of l, sum[j][r] = Σ exp(l - max[j][r])          max, sum: (out/32, n)
+ * (-INFINITY and 0 where the whole block column is beyond V).
  * at_target (n) = l at targets[r], untouched where targets[r] >= V. e (n, out) act =
  * exp(l - max[j][r]), zero beyond V (NULL = not wanted, when only the loss is). Logits
  * themselves are not kept. */

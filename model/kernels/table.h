@@ -157,9 +157,15 @@ struct gemm_scratch {
     int64_t a_rows, b_cols; /* rows and columns that fit, at k_step deep */
 };
 
+/* Bytes for gradient_prepare(): 1,024 rows of 32,768 bf16 values. */
+enum { LINEAR_PREPARED = 64 * 1024 * 1024 };
+
 int kernels_threads(void); /* threads a parallel kernel may use here: 1 when nested */
 struct gemm_scratch *kernels_gemm_scratch(void);
 float *kernels_thread_scratch(void); /* ATTENTION_SCRATCH floats of the calling thread */
+void *kernels_linear_scratch(void);  /* the larger scratch_bytes of linear[], of the caller */
+void *kernels_linear_prepared(void); /* LINEAR_PREPARED bytes, shared: only outside parallel
+                                        regions */
 float *kernels_partials(void);       /* NORM_BLOCKS x NORM_WIDTH_MAX floats, shared: only
                                               outside parallel regions */
 

@@ -1,0 +1,296 @@
+/*
+ * The driver of the products on matrices in blocks: cuts the result into tasks for the threads
+ * and hands them to the level's engine, which is serial.
+ *
+ * An engine computes each value in an order that depends on the depth of the product alone, so
+ * the cut has no influence on the result and follows the number of threads. Only the rows of a
+ * gradient, over which is summed, are cut by their number and width.
+ */
+#include "model/kernels/table.h"
+
+#include "model/kernels/profile.h"
+
+#include <omp.h>
+
+enum {
+    /* Blocks of a task. 256 rows of an operand, some hundred deep, stay in the second-level
+     * cache while the columns of the other one pass by. */
+    TASK_ROWS = 8,
+    TASK_COLS = 32,
+    GRADIENT_SIDE = 8,
+    TASKS_PER_THREAD = 8, /* at least, so that no thread waits long at the end */
+    GRADIENT_ROWS = 1024, /* of dy and x at a time */
+    PREPARE_COLS = 4      /* blocks for one call of gradient_prepare() */
+};
+
+/* A grid of blocks in tasks of `rows` x `cols`. */
+struct cut {
+    int64_t height, width, rows, cols;
+    int64_t down, across; /* tasks */
+};
+
+static int64_t divide_up(int64_t n, int64_t d)
+{
+    return (n + d - 1) / d;
+}
+
+static int64_t at_most(int64_t x, int64_t limit)
+{
+    return x < limit ? x : limit;
+}
+
+/* Parts of equal length, a multiple of `step`. */
+static int64_t even_part(int64_t length, int64_t limit, int64_t step)
+{
+    return divide_up(divide_up(length, divide_up(length, limit)), step) * step;
+}
+
+/* Tasks of at most rows x cols, smaller if that leaves threads without work. Columns are halved
+ * first: rows share the panels. `step` blocks of columns belong together. */
+static struct cut cut_blocks(int64_t height, int64_t width, int64_t rows, int64_t cols,
+                             int64_t step)
+{
+    struct cut c = {height, width, even_part(height, rows, 1), even_part(width, cols, step), 0, 0};
+    for (;;) {
+        c.down = divide_up(height, c.rows);
+        c.across = divide_up(width, c.cols);
+        int threads = kernels_threads();
+        if (threads == 1 || c.down * c.across >= (int64_t)threads * TASKS_PER_THREAD)
+            return c;
+        if (c.cols > step && c.cols >= c.rows)
+            c.cols = divide_up(c.cols, 2 * step) * step;
+        else if (c.rows > 1)
+            c.rows = divide_up(c.rows, 2);
+        else if (c.cols > step)
+            c.cols = divide_up(c.cols, 2 * step) * step;
+        else
+            return c;
+    }
+}
+
+static void multiply(enum kernel_precision precision, const struct product *p)
+{
+    const struct linear_engine *e = &kernels.linear[precision];
+    MW_ASSERT(!omp_in_parallel());
+    MW_ASSERT(p->n % BLOCK == 0 && p->N % BLOCK == 0 && p->K % BLOCK == 0);
+    if (p->n == 0)
+        return;
+    struct cut c = cut_blocks(p->n / BLOCK, p->N / BLOCK, TASK_ROWS, TASK_COLS,
+                              p->epilogue == PRODUCT_SWIGLU ? 2 : 1);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(kernels_threads())
+    for (int64_t task = 0; task < c.down * c.across; task++) {
+        /* Neighbouring tasks share rows: these stay in the second-level cache. */
+        int64_t i = task / c.across * c.rows, j = task % c.across * c.cols;
+        e->product(p, i, at_most(i + c.rows, c.height), j, at_most(j + c.cols, c.width),
+                   kernels_linear_scratch());
+    }
+}
+
+static double product_flops(const struct product *p)
+{
+    return 2.0 * (double)p->n * (double)p->N * (double)p->K;
+}
+
+/* Operands once, and so many values of results. */
+static double product_bytes(enum kernel_precision precision, const struct product *p,
+                            int64_t results)
+{
+    return (double)act_bytes(precision) *
+           ((double)p->n * (double)p->K + (double)p->K * (double)p->N + (double)results);
+}
+
+void linear_forward(enum kernel_precision p, const struct weight *W, const void *x, void *y,
+                    int64_t n)
+{
+    double t = profile_start();
+    struct product product = {.n = n,
+                              .N = W->out,
+                              .K = W->in,
+                              .a = x,
+                              .b = W->forward,
+                              .epilogue = PRODUCT_STORE,
+                              .c = y};
+    multiply(p, &product);
+    profile_stop(PROFILE_LINEAR_FORWARD, t, product_flops(&product),
+                 product_bytes(p, &product, n * W->out));
+}
+
+void linear_forward_add(enum kernel_precision p, const struct weight *W, const void *x, float *y,
+                        int64_t n)
+{
+    double t = profile_start();
+    struct product product = {
+        .n = n, .N = W->out, .K = W->in, .a = x, .b = W->forward, .epilogue = PRODUCT_ADD, .c = y};
+    multiply(p, &product);
+    profile_stop(PROFILE_LINEAR_FORWARD, t, product_flops(&product),
+                 product_bytes(p, &product, 0) + 8.0 * (double)(n * W->out));
+}
+
+void linear_forward_swiglu(enum kernel_precision p, const struct weight *W, const void *x, void *gu,
+                           void *y, int64_t n)
+{
+    double t = profile_start();
+    MW_ASSERT(W->out % (2 * BLOCK) == 0);
+    struct product product = {.n = n,
+                              .N = W->out,
+                              .K = W->in,
+                              .a = x,
+                              .b = W->forward,
+                              .epilogue = PRODUCT_SWIGLU,
+                              .c = gu,
+                              .y = y};
+    multiply(p, &product);
+    profile_stop(PROFILE_LINEAR_FORWARD, t, product_flops(&product),
+                 product_bytes(p, &product, n * W->out / 2 * (gu ? 3 : 1)));
+}
+
+void linear_backward(enum kernel_precision p, const struct weight *W, const void *dy, void *dx,
+                     int64_t n)
+{
+    double t = profile_start();
+    struct product product = {.n = n,
+                              .N = W->in,
+                              .K = W->out,
+                              .a = dy,
+                              .b = W->backward,
+                              .epilogue = PRODUCT_STORE,
+                              .c = dx};
+    multiply(p, &product);
+    profile_stop(PROFILE_LINEAR_BACKWARD, t, product_flops(&product),
+                 product_bytes(p, &product, n * W->in));
+}
+
+void linear_backward_swiglu(enum kernel_precision p, const struct weight *W, const void *dy,
+                            const void *gu, void *d_gu, void *y, int64_t n)
+{
+    double t = profile_start();
+    struct product product = {.n = n,
+                              .N = W->in,
+                              .K = W->out,
+                              .a = dy,
+                              .b = W->backward,
+                              .epilogue = PRODUCT_SWIGLU_BACKWARD,
+                              .c = d_gu,
+                              .y = y,
+                              .gu = gu};
+    multiply(p, &product);
+    profile_stop(PROFILE_LINEAR_BACKWARD, t, product_flops(&product),
+                 product_bytes(p, &product, n * W->in * (y ? 5 : 4)));
+}
+
+void linear_forward_softmax(enum kernel_precision p, const struct weight *W, const void *x,
+                            const uint32_t *targets, int64_t V, void *e,
+                            const struct softmax_stats *stats, int64_t n)
+{
+    double t = profile_start();
+    struct product product = {.n = n,
+                              .N = W->out,
+                              .K = W->in,
+                              .a = x,
+                              .b = W->forward,
+                              .epilogue = PRODUCT_SOFTMAX,
+                              .c = e,
+                              .targets = targets,
+                              .V = V,
+                              .stats = *stats};
+    multiply(p, &product);
+    profile_stop(PROFILE_HEAD, t, product_flops(&product),
+                 product_bytes(p, &product, e ? n * W->out : 0));
+}
+
+/* Rows taken at a time: what is prepared of x has to fit the memory for it. */
+static int64_t gradient_rows(enum kernel_precision precision, int64_t in)
+{
+    int64_t fit = (int64_t)(LINEAR_PREPARED / ((size_t)in * act_bytes(precision)));
+    MW_ASSERT(fit >= BLOCK);
+    return at_most(fit / BLOCK * BLOCK, GRADIENT_ROWS);
+}
+
+static void prepare(const struct linear_engine *e, const struct gradient *g)
+{
+    const int64_t width = g->in / BLOCK;
+#pragma omp parallel for schedule(static) num_threads(kernels_threads())
+    for (int64_t j = 0; j < width; j += PREPARE_COLS)
+        e->gradient_prepare(g, j, at_most(j + PREPARE_COLS, width));
+}
+
+static void add_gradient(const struct linear_engine *e, const struct gradient *g)
+{
+    struct cut c = cut_blocks(g->out / BLOCK, g->in / BLOCK, GRADIENT_SIDE, GRADIENT_SIDE, 1);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(kernels_threads())
+    for (int64_t task = 0; task < c.down * c.across; task++) {
+        int64_t i = task / c.across * c.rows, j = task % c.across * c.cols;
+        e->gradient(g, i, at_most(i + c.rows, c.height), j, at_most(j + c.cols, c.width),
+                    kernels_linear_scratch());
+    }
+}
+
+void linear_gradient(enum kernel_precision p, const void *dy, const void *x, float *dW, int64_t n,
+                     int64_t out, int64_t in)
+{
+    double t = profile_start();
+    const struct linear_engine *e = &kernels.linear[p];
+    MW_ASSERT(!omp_in_parallel());
+    MW_ASSERT(n % BLOCK == 0 && out % BLOCK == 0 && in % BLOCK == 0);
+    const int64_t step = gradient_rows(p, in), bytes = (int64_t)act_bytes(p);
+    for (int64_t row = 0; row < n; row += step) {
+        struct gradient g = {.n = at_most(n - row, step),
+                             .out = out,
+                             .in = in,
+                             .dy = (const char *)dy + row * out * bytes,
+                             .x = (const char *)x + row * in * bytes,
+                             .dw = dW,
+                             .x_prepared = kernels_linear_prepared()};
+        if (e->gradient_prepare)
+            prepare(e, &g);
+        add_gradient(e, &g);
+    }
+    profile_stop(PROFILE_LINEAR_GRADIENT, t, 2.0 * (double)n * (double)out * (double)in,
+                 (double)(n * (out + in) * bytes) + 8.0 * (double)out * (double)in);
+}
+
+/* A block of W, in either form: block row i, column j. */
+static void pack_fp32(const struct weight *W, const float *src, int64_t i, int64_t j)
+{
+    float *forward = (float *)W->forward + (i * (W->in / BLOCK) + j) * BLOCK_AREA;
+    for (int64_t n = 0; n < BLOCK; n++)
+        for (int64_t k = 0; k < BLOCK; k++)
+            forward[k * BLOCK + n] = src[n * BLOCK + k];
+    if (W->backward)
+        memcpy((float *)W->backward + (j * (W->out / BLOCK) + i) * BLOCK_AREA, src,
+               BLOCK_AREA * sizeof(float));
+}
+
+static void pack_bf16(const struct weight *W, const float *src, int64_t i, int64_t j)
+{
+    uint16_t *forward = (uint16_t *)W->forward + (i * (W->in / BLOCK) + j) * BLOCK_AREA;
+    uint16_t *backward = W->backward
+                             ? (uint16_t *)W->backward + (j * (W->out / BLOCK) + i) * BLOCK_AREA
+                             : NULL;
+    for (int64_t row = 0; row < BLOCK; row++)
+        for (int64_t col = 0; col < BLOCK; col++) {
+            uint16_t value = bf16_round(src[row * BLOCK + col]);
+            forward[panel_at_bf16(col, row, BLOCK)] = value;
+            if (backward)
+                backward[panel_at_bf16(row, col, BLOCK)] = value;
+        }
+}
+
+void weight_pack(enum kernel_precision p, const struct weight *W, const float *src, int64_t rows,
+                 int64_t first, int64_t step)
+{
+    double t = profile_start();
+    const int64_t height = rows / BLOCK, width = W->in / BLOCK;
+    MW_ASSERT(rows % BLOCK == 0 && (height == 0 || first + (height - 1) * step < W->out / BLOCK));
+#pragma omp parallel for schedule(static) num_threads(kernels_threads())
+    for (int64_t block = 0; block < height * width; block++) {
+        const float *values = src + block * BLOCK_AREA;
+        const int64_t i = first + block / width * step, j = block % width;
+        if (p == KERNEL_BF16)
+            pack_bf16(W, values, i, j);
+        else
+            pack_fp32(W, values, i, j);
+    }
+    profile_stop(PROFILE_PACK, t, 0,
+                 (double)(rows * W->in) * (4.0 + (W->backward ? 2.0 : 1.0) * (double)act_bytes(p)));
+}
