@@ -153,23 +153,27 @@ int kernels_init(struct err *e)
     attention_fill_c(&kernels);
     rows_fill_c(&kernels);
     peak_fill_c(&kernels);
+    blocks_fill_c(&kernels);
 #if defined(__x86_64__)
     if (level >= CPU_AVX2) {
         gemm_fill_avx2(&kernels);
         attention_fill_avx2(&kernels);
         rows_fill_avx2(&kernels);
         peak_fill_avx2(&kernels);
+        blocks_fill_avx2(&kernels);
     }
     if (level >= CPU_AVX512) {
         gemm_fill_avx512(&kernels);
         attention_fill_avx512(&kernels);
         rows_fill_avx512(&kernels);
         peak_fill_avx512(&kernels);
+        blocks_fill_avx512(&kernels);
     }
     if (level >= CPU_AMX) {
         gemm_fill_amx(&kernels);
         attention_fill_amx(&kernels);
         peak_fill_amx(&kernels);
+        blocks_fill_amx(&kernels);
     }
 #endif
     return reserve(e);

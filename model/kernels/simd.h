@@ -22,6 +22,8 @@ typedef float vf __attribute__((vector_size(LANES * 4)));
 typedef float vf_unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
+typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
+typedef uint16_t vh_unaligned __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
@@ -171,6 +173,21 @@ INLINE vf vf_round_bf16(vf x)
     vu u = (vu)x;
     vu rounded = (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000u;
     return vf_select(x != x, x, (vf)rounded);
+}
+
+/* bf16 values in memory: the upper halves of floats. Stored nearest, ties to even; a NaN stays one
+ * and, where the CPU has an instruction for it (level amx), a subnormal becomes 0. */
+INLINE vf vf_load_bf16(const uint16_t *p)
+{
+    return (vf)(__builtin_convertvector(*(const vh_unaligned *)p, vu) << 16);
+}
+INLINE void vf_store_bf16(uint16_t *p, vf x)
+{
+#if LANES == 16 && defined(__AVX512BF16__)
+    _mm256_storeu_si256((__m256i_u *)p, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+#else
+    *(vh_unaligned *)p = __builtin_convertvector((vu)vf_round_bf16(x) >> 16, vh);
+#endif
 }
 
 /* exp(x): 2^n · e^r with |r| <= ln2/2 and a polynomial of degree 6 (Cephes' expf). Relative

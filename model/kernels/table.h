@@ -88,6 +88,49 @@ struct linear_engine {
     size_t scratch_bytes; /* per thread */
 };
 
+/* --- the engine's other kernels (blocks.c drives, blocks_*.c work on one block row) --- */
+
+/* norm_backward() of one block row; dw (block_up(C)) += or NULL. */
+struct norm_gradient {
+    const void *saved, *dh;
+    const float *w, *rstd;
+    float *dx, *dw;
+    void *dx_act;
+    bool add;
+    int64_t C;
+};
+
+/* softmax_finish() of the block row that begins with row `first`. */
+struct softmax_row {
+    const struct softmax_stats *stats;
+    const uint32_t *targets; /* of the first row, like e and losses */
+    void *e;
+    float *losses;
+    int64_t first, n, out, V;
+    float scale, z_loss;
+};
+
+/* Matrices begin at the block row's first value, vectors at its first row. */
+struct blocks_engine {
+    void (*norm_forward)(enum kernel_precision p, const float *x, const float *w, void *h,
+                         void *saved, float *rstd, int64_t C, float eps);
+    void (*norm_again)(enum kernel_precision p, const void *saved, const float *w,
+                       const float *rstd, void *h, int64_t C);
+    void (*norm_backward)(enum kernel_precision p, const struct norm_gradient *g);
+    /* Rows [0, rows) of `heads` heads that begin at a block; cosine, sine: those of row 0. */
+    void (*rotate)(enum kernel_precision p, void *x, const float *cosine, const float *sine,
+                   int64_t rows, int64_t heads, int64_t D, bool inverse);
+    void (*softmax)(enum kernel_precision p, const struct softmax_row *s);
+    void (*embed_forward)(const struct embedding *table, const uint32_t *ids, float *x, int64_t C);
+    /* Block columns [j0, j1) of all n rows. */
+    void (*embed_backward)(const float *dx, const uint32_t *ids, float *dtable, int64_t n,
+                           int64_t C, int64_t j0, int64_t j1);
+    void (*from_rows)(enum kernel_precision p, void *blocks, const float *src, int64_t ld,
+                      int64_t rows, int64_t cols);
+    void (*to_rows)(enum kernel_precision p, const void *blocks, float *dst, int64_t ld,
+                    int64_t rows, int64_t cols);
+};
+
 /* The weight gradient of a norm is summed over at most so many blocks of rows. */
 enum { NORM_BLOCKS = 64, NORM_WIDTH_MAX = 16 * 1024 };
 
@@ -130,6 +173,7 @@ struct kernels {
     struct gemm_engine fp32, bf16;
     struct attention_engine attention_fp32, attention_bf16;
     struct linear_engine linear[2]; /* by enum kernel_precision */
+    struct blocks_engine blocks;
     void (*gemm_few)(const struct gemm_few_args *g);
     void (*rmsnorm_forward)(const float *x, const float *w, float *y, float *rstd, int64_t n,
                             int64_t C, float eps);
@@ -177,6 +221,10 @@ void linear_fill_c(struct kernels *k);
 void linear_fill_avx2(struct kernels *k);
 void linear_fill_avx512(struct kernels *k);
 void linear_fill_amx(struct kernels *k);
+void blocks_fill_c(struct kernels *k);
+void blocks_fill_avx2(struct kernels *k);
+void blocks_fill_avx512(struct kernels *k);
+void blocks_fill_amx(struct kernels *k);
 void attention_fill_c(struct kernels *k);
 void attention_fill_avx2(struct kernels *k);
 void attention_fill_avx512(struct kernels *k);

@@ -1,0 +1,12 @@
+/*
+ * Norms, rotation, softmax and embedding on matrices in blocks, with AVX-512.
+ */
+#if defined(__x86_64__)
+#define LANES 16
+#include "model/kernels/blocks_body.h"
+
+void blocks_fill_avx512(struct kernels *k)
+{
+    blocks_fill(k);
+}
+#endif
