@@ -17,6 +17,7 @@
 #include "train/record.h"           /* metrics.jsonl, data.log, TensorBoard */
 #include "train/settings.h"         /* the table of keys */
 #include "train/snapshot.h"         /* snapshot_save, snapshot_restore */
+#include "train/spikes.h"           /* spikes_check, spikes_write */
 #include "checkpoints/checkpoint.h" /* checkpoint_prune, run_lock */
 #include "train/trainer.h"          /* trainer_gradients, trainer_update */
 
@@ -41,6 +42,7 @@ struct job {
     struct plan plan;
     struct trainer trainer;
     struct record record;
+    struct spikes spikes;
     struct snapshot_source source;
     int lock_fd;   /* of RUN/run.lock; -1 = not held */
     bool restored; /* the run goes on from a snapshot */
@@ -406,13 +408,15 @@ static int begin_or_resume(struct job *j)
 {
     struct trainer *t = &j->trainer;
     struct record_lengths lengths = {0};
+    spikes_init(&j->spikes, j->settings.spike_sigma);
     int code = j->settings.resume ? resume(j, &lengths) : GO_ON;
     if (code != GO_ON)
         return code;
     if (t->step >= (uint64_t)j->settings.steps)
         return say_finished(j, t->step);
     if (write_config(j) || write_build(j) ||
-        record_open(&j->record, j->settings.run_out, &lengths, &t->loader, t->sequences, &j->err))
+        record_open(&j->record, j->settings.run_out, &lengths, &t->loader, t->sequences, &j->err) ||
+        spikes_resume(&j->spikes, j->settings.run_out, t->step, &j->err))
         return fail(j, FAILED);
     if (j->restored)
         log_info("%s goes on after step %" PRIu64, j->settings.run_out, t->step);
@@ -478,6 +482,19 @@ static int record_step(struct job *j, uint64_t position, double seconds)
     return t->step || measure ? record_metrics(&j->record, &m, &j->err) : 0;
 }
 
+/* A spike is worth a line in a file of its own, with the documents that may be to blame. */
+static int note_spike(struct job *j, uint64_t position)
+{
+    const struct trainer *t = &j->trainer;
+    if (!spikes_check(&j->spikes, t->loss))
+        return 0;
+    log_warn("step %" PRIu64
+             ": loss %.4f after a mean of %.4f: its documents are in %s/spikes.jsonl",
+             t->step, t->loss, j->spikes.mean, j->settings.run_out);
+    return spikes_write(&j->spikes, j->settings.run_out, t->step, t->loss, &t->loader, position,
+                        t->sequences, &j->err);
+}
+
 /* The untrained model is step 0: where every curve begins. */
 static int begin(struct job *j)
 {
@@ -540,7 +557,7 @@ static int train(struct job *j, struct progress *bar)
         double seconds = log_seconds() - start;
         t->seconds += seconds;
         show(j, bar, seconds);
-        if (record_step(j, position, seconds))
+        if (record_step(j, position, seconds) || note_spike(j, position))
             return -1;
         if (t->skipped_row >= (uint64_t)s->skip_limit)
             return too_many_skipped(j);

@@ -60,6 +60,8 @@ const struct config_row settings_rows[] = {
     CONFIG_I64(S, seed, "train.seed", "3407", 0, 1e15, "of the weights and of the data's order"),
     CONFIG_I64(S, skip_limit, "train.skip_limit", "5", 1, 1e6,
                "stop after so many steps in a row without a finite loss and gradient"),
+    CONFIG_F64(S, spike_sigma, "train.spike_sigma", "6", 0, 1e6,
+               "note losses so many standard deviations above the last ones; 0 = off"),
 
     CONFIG_ENUM(S, optimizer_name, "optimizer.name", "adamw", "adamw", "the update rule"),
     CONFIG_F64(S, lr, "optimizer.lr", "6e-4", 0, 10, "highest learning rate"),
@@ -108,9 +110,9 @@ const struct config_row settings_rows[] = {
 
 /* Keys that may differ between the parts of one run. */
 static const char *const free_keys[] = {
-    "train.skip_limit", "checkpoints.every", "checkpoints.schedule",
-    "checkpoints.keep", "eval.every",        "eval.tokens",
-    "data.prefix",      "data.tokenizer",    "run.out",
+    "train.skip_limit", "train.spike_sigma", "checkpoints.every", "checkpoints.schedule",
+    "checkpoints.keep", "eval.every",        "eval.tokens",       "data.prefix",
+    "data.tokenizer",   "run.out",
 };
 
 void settings_init(struct settings *s)

@@ -32,7 +32,7 @@ struct settings {
     int64_t vocab_multiple;
     int64_t steps, batch_tokens, micro_batch, sequence_length, seed, skip_limit;
     int optimizer_name, schedule_name, snapshot_schedule; /* enums above and in schedule.h */
-    double lr, min_lr, grad_clip;
+    double lr, min_lr, grad_clip, spike_sigma;
     struct adamw adamw;
     int64_t warmup_steps, decay_steps;
     double decay_share;
