@@ -28,6 +28,7 @@ static struct scratch {
     char *linear;                /* linear_bytes() per thread */
     char *linear_prepared;       /* LINEAR_PREPARED */
     float *partials;             /* PARTIALS */
+    char *heads;                 /* HEADS_SCRATCH per thread */
 } scratch;
 
 enum cpu_level kernels_level(void)
@@ -78,6 +79,12 @@ void *kernels_linear_prepared(void)
     return scratch.linear_prepared;
 }
 
+float *kernels_heads_scratch(void)
+{
+    MW_ASSERT(omp_get_thread_num() < scratch.threads);
+    return (float *)(void *)(scratch.heads + (size_t)omp_get_thread_num() * HEADS_SCRATCH);
+}
+
 float *kernels_partials(void)
 {
     MW_ASSERT(!omp_in_parallel());
@@ -118,7 +125,8 @@ static int reserve(struct err *e)
     size_t attention = ATTENTION_SCRATCH * sizeof(float), partials = PARTIALS * sizeof(float);
     size_t nested = panel_bytes(nested_rows) + panel_bytes(nested_cols);
     size_t bytes = panel_bytes(shared_rows) + panel_bytes(shared_cols) + partials +
-                   (size_t)threads * (nested + attention + linear_bytes()) + LINEAR_PREPARED;
+                   (size_t)threads * (nested + attention + linear_bytes() + HEADS_SCRATCH) +
+                   LINEAR_PREPARED;
     char *memory = mem_map(bytes, "scratch memory of the kernels", e);
     if (!memory)
         return -1;
@@ -139,6 +147,7 @@ static int reserve(struct err *e)
     scratch.partials = (float *)(void *)take(&memory, partials);
     scratch.linear = take(&memory, (size_t)threads * linear_bytes());
     scratch.linear_prepared = take(&memory, LINEAR_PREPARED);
+    scratch.heads = take(&memory, (size_t)threads * HEADS_SCRATCH);
     return 0;
 }
 
@@ -151,6 +160,7 @@ int kernels_init(struct err *e)
     gemm_fill_c(&kernels);
     linear_fill_c(&kernels);
     attention_fill_c(&kernels);
+    heads_fill_c(&kernels);
     rows_fill_c(&kernels);
     peak_fill_c(&kernels);
     blocks_fill_c(&kernels);
@@ -158,6 +168,7 @@ int kernels_init(struct err *e)
     if (level >= CPU_AVX2) {
         gemm_fill_avx2(&kernels);
         attention_fill_avx2(&kernels);
+        heads_fill_avx2(&kernels);
         rows_fill_avx2(&kernels);
         peak_fill_avx2(&kernels);
         blocks_fill_avx2(&kernels);
@@ -165,6 +176,7 @@ int kernels_init(struct err *e)
     if (level >= CPU_AVX512) {
         gemm_fill_avx512(&kernels);
         attention_fill_avx512(&kernels);
+        heads_fill_avx512(&kernels);
         rows_fill_avx512(&kernels);
         peak_fill_avx512(&kernels);
         blocks_fill_avx512(&kernels);

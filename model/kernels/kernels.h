@@ -122,6 +122,8 @@ void softmax_finish(enum kernel_precision p, const uint32_t *targets, int64_t V,
                     void *e, const struct softmax_stats *stats, float *losses, float scale,
                     float z_loss, int64_t n);
 
+enum { HEADS_T_MAX = 16 * 1024 }; /* longest sequence that attention on blocks takes */
+
 /* Attention on blocks. T tokens a sequence, rows as in blocks.h; causal; scale 1/sqrt(D). qkv
  * (N, W) act holds the H query heads, then the G key heads, then the G value heads, each of the
  * three filled up to a multiple of 32 columns: W = block_up(H*D) + 2 block_up(G*D). */

@@ -136,6 +136,10 @@ enum { NORM_BLOCKS = 64, NORM_WIDTH_MAX = 16 * 1024 };
 
 enum { ATTENTION_D_MAX = 128, ATTENTION_SCRATCH = 256 * 1024 /* floats per thread */ };
 
+/* Scratch of one thread for attention on blocks, bytes: for the longest sequence. A page that is
+ * never touched takes no memory. */
+#define HEADS_SCRATCH ((size_t)48 * 1024 * 1024)
+
 struct attention_job {
     struct attention_shape s;
     const float *q, *k, *v;
@@ -167,6 +171,33 @@ struct peak_engine {
     void (*triad)(float *a, const float *b, const float *c, float s, int64_t n); /* a = b + s c */
 };
 
+/* What heads_forward() and heads_backward() were asked. */
+struct heads_job {
+    enum kernel_precision p;
+    struct heads_shape s;
+    int64_t rows;         /* of a sequence: block_up(T) */
+    int64_t q_cols, cols; /* of out and of qkv */
+    int64_t k_col, v_col; /* first columns of keys and values */
+    const void *qkv, *dout;
+    void *out, *d_qkv; /* out: written forward, read backward */
+    float *lse;        /* likewise */
+};
+
+/* First position that query t of sequence b sees; 0 for what fills up. */
+static inline int64_t heads_start(const struct heads_job *job, int64_t b, int64_t t)
+{
+    return job->s.starts && t < job->s.T ? job->s.starts[b * job->rows + t] : 0;
+}
+
+/* Serial; scratch: HEADS_SCRATCH bytes. */
+struct heads_engine {
+    int queries; /* of a task, a multiple of 32 */
+    /* queries [t0, t0 + queries) of the heads of group g of sequence b */
+    void (*forward)(const struct heads_job *j, int64_t b, int64_t g, int64_t t0, float *scratch);
+    /* all gradients of group g of sequence b */
+    void (*backward)(const struct heads_job *j, int64_t b, int64_t g, float *scratch);
+};
+
 struct kernels {
     enum cpu_level level;
     struct peak_engine peak;
@@ -174,6 +205,8 @@ struct kernels {
     struct attention_engine attention_fp32, attention_bf16;
     struct linear_engine linear[2]; /* by enum kernel_precision */
     struct blocks_engine blocks;
+    struct heads_engine heads;      /* both precisions, any D */
+    struct heads_engine heads_bf16; /* KERNEL_BF16, D a multiple of 32; may be missing */
     void (*gemm_few)(const struct gemm_few_args *g);
     void (*rmsnorm_forward)(const float *x, const float *w, float *y, float *rstd, int64_t n,
                             int64_t C, float eps);
@@ -210,6 +243,7 @@ float *kernels_thread_scratch(void); /* ATTENTION_SCRATCH floats of the calling 
 void *kernels_linear_scratch(void);  /* the larger scratch_bytes of linear[], of the caller */
 void *kernels_linear_prepared(void); /* LINEAR_PREPARED bytes, shared: only outside parallel
                                         regions */
+float *kernels_heads_scratch(void);  /* HEADS_SCRATCH bytes of the calling thread */
 float *kernels_partials(void);       /* NORM_BLOCKS x NORM_WIDTH_MAX floats, shared: only
                                               outside parallel regions */
 
@@ -229,6 +263,10 @@ void attention_fill_c(struct kernels *k);
 void attention_fill_avx2(struct kernels *k);
 void attention_fill_avx512(struct kernels *k);
 void attention_fill_amx(struct kernels *k);
+void heads_fill_c(struct kernels *k);
+void heads_fill_avx2(struct kernels *k);
+void heads_fill_avx512(struct kernels *k);
+void heads_fill_amx(struct kernels *k);
 void rows_fill_c(struct kernels *k);
 void rows_fill_avx2(struct kernels *k);
 void rows_fill_avx512(struct kernels *k);

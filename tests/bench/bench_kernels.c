@@ -3,7 +3,7 @@
  * AMX unit by a sixth), each against the peak measured just before.
  *
  *     make bench-kernels BENCH_ARGS="avx2 gemm 120m"  one level, one part (gemm, attention,
- *                                                   rows), products of that name
+ *                                                   heads, rows), products of that name
  */
 #include "common/cpu.h"
 #include "common/mem.h"
@@ -162,6 +162,70 @@ static void bench_attention(enum kernel_precision precision)
     }
 }
 
+/* Gaussian values are as good in blocks as in rows: only their precision matters. */
+static void blocks_from_values(enum kernel_precision p, void *blocks, const float *values,
+                               int64_t n)
+{
+    if (p == KERNEL_FP32)
+        memcpy(blocks, values, (size_t)n * sizeof(float));
+    else
+        for (int64_t i = 0; i < n; i++)
+            ((uint16_t *)blocks)[i] = bf16_round(values[i]);
+}
+
+struct heads_run {
+    struct heads_shape s;
+    enum kernel_precision precision;
+    void *qkv, *out, *dout, *d_qkv;
+    float *lse;
+};
+
+static void run_heads_forward(void *arg)
+{
+    struct heads_run *a = arg;
+    heads_forward(a->precision, &a->s, a->qkv, a->out, a->lse);
+}
+
+static void run_heads_backward(void *arg)
+{
+    struct heads_run *a = arg;
+    heads_backward(a->precision, &a->s, a->qkv, a->out, a->lse, a->dout, a->d_qkv);
+}
+
+static const struct heads_shape head_shapes[] = {
+    {8, 512, 8, 4, 32, NULL},   {8, 512, 4, 2, 64, NULL},   {1, 2048, 12, 4, 64, NULL},
+    {4, 2048, 12, 4, 64, NULL}, {1, 2048, 32, 4, 64, NULL}, {1, 2048, 16, 4, 128, NULL}};
+
+/* Counts the causal half: two products forward, five backward. */
+static void bench_heads(enum kernel_precision precision)
+{
+    printf("\n%s, %s: attention on blocks, GFLOP/s of the causal half; us per token\n",
+           cpu_level_name(kernels_level()), precision == KERNEL_BF16 ? "bf16" : "fp32");
+    for (size_t i = 0; i < sizeof(head_shapes) / sizeof(head_shapes[0]); i++) {
+        struct heads_run a = {.s = head_shapes[i], .precision = precision};
+        int64_t tokens = a.s.B * a.s.T, q = a.s.H * a.s.D, all = q + 2 * a.s.G * a.s.D;
+        float *values = gaussian(tokens * all), *lse = gaussian(tokens * a.s.H);
+        void **acts[] = {&a.qkv, &a.out, &a.dout, &a.d_qkv};
+        int64_t widths[] = {all, q, q, all};
+        for (int j = 0; j < 4; j++) {
+            *acts[j] = gaussian(tokens * widths[j]);
+            blocks_from_values(precision, *acts[j], values, tokens * widths[j]);
+        }
+        a.lse = lse;
+        double flops = 2.0 * (double)(tokens * q * a.s.T);
+        double f = measure(run_heads_forward, &a), b = measure(run_heads_backward, &a);
+        printf("  B %2lld T %4lld H %2lld G %lld D %3lld   forward %6.1f %6.2f us   backward %6.1f "
+               "%6.2f us\n",
+               (long long)a.s.B, (long long)a.s.T, (long long)a.s.H, (long long)a.s.G,
+               (long long)a.s.D, flops / f / 1e9, f / (double)tokens * 1e6, 2.5 * flops / b / 1e9,
+               b / (double)tokens * 1e6);
+        for (int j = 0; j < 4; j++)
+            mem_unmap(*acts[j], (size_t)(tokens * widths[j]) * sizeof(float));
+        mem_unmap(values, (size_t)(tokens * all) * sizeof(float));
+        mem_unmap(lse, (size_t)(tokens * a.s.H) * sizeof(float));
+    }
+}
+
 enum { ROWS = 2048, C = 768, V = 8192, T = 512 };
 
 struct rows {
@@ -287,6 +351,8 @@ int main(int argc, char **argv)
                 bench_gemm((enum kernel_precision)precision);
             if (!*only || strcmp(only, "attention") == 0)
                 bench_attention((enum kernel_precision)precision);
+            if (!*only || strcmp(only, "heads") == 0)
+                bench_heads((enum kernel_precision)precision);
         }
         if (!*only || strcmp(only, "rows") == 0)
             bench_rows();
