@@ -25,3 +25,28 @@ says out '"amx_bf16_gaussian_tflops": '
 MUNDWERK_CPU=avx2 run 0 mundwerk bench peak --json --threads 1
 says out '"threads": 1'
 says out '"amx_bf16_nominal_tflops": null'
+
+# --- products, of any configuration
+cat >toy.yaml <<'YAML'
+model:
+  hidden_size: 64
+  num_hidden_layers: 2
+  num_attention_heads: 4
+  num_key_value_heads: 2
+  intermediate_size: 96
+  max_position_embeddings: 64
+train:
+  steps: 10
+  batch_tokens: 256
+  micro_batch: 4
+schedule:
+  warmup_steps: 2
+YAML
+run 0 mundwerk bench gemm --json --config toy.yaml --tokens 33
+says out '"weight": "gate+up", "tokens": 64, "in": 64, "out": 192'
+says out '"weight": "head", "tokens": 64, "in": 64, "out": 32000'
+for key in peak_tflops forward_tflops backward_tflops gradient_tflops forward_share; do
+    positive $key
+done
+run 1 mundwerk bench gemm --config nowhere
+says err "no configuration nowhere"
