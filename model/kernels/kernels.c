@@ -183,6 +183,7 @@ int kernels_init(struct err *e)
     }
     if (level >= CPU_AMX) {
         gemm_fill_amx(&kernels);
+        linear_fill_amx(&kernels);
         attention_fill_amx(&kernels);
         peak_fill_amx(&kernels);
         blocks_fill_amx(&kernels);

@@ -287,8 +287,9 @@ static void check_softmax(const struct problem *q, int64_t V)
 }
 
 /* n, in, out: fewer and more blocks than a task has, odd and even, deeper than a kernel's step */
-static const int64_t shapes[][3] = {{32, 32, 32},   {64, 96, 64},    {96, 160, 224}, {288, 64, 128},
-                                    {32, 1120, 96}, {352, 32, 1088}, {1056, 64, 32}};
+static const int64_t shapes[][3] = {{32, 32, 32},   {64, 96, 64},   {96, 160, 224},
+                                    {288, 64, 128}, {32, 1120, 96}, {352, 32, 1088},
+                                    {1056, 64, 32}, {32, 2144, 64}, {32, 64, 2144}};
 
 static void check_shape(enum kernel_precision p, int64_t n, int64_t in, int64_t out)
 {
