@@ -32,10 +32,12 @@ static void clear_progress_line(void)
 
 static void message(const char *kind, const char *fmt, va_list ap)
 {
+    flockfile(stderr);
     clear_progress_line();
     fprintf(stderr, "%s: %s", name_now, kind);
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
+    funlockfile(stderr);
 }
 
 void log_info(const char *fmt, ...)
@@ -182,6 +184,7 @@ static void draw(struct progress *p, const char *note, bool last)
                        log_duration((double)(p->total - p->done) / rate));
     if (note && *note)
         snprintf(line + at, sizeof(line) - (size_t)at, ", %s", note);
+    flockfile(stderr);
     clear_progress_line();
     if (p->terminal && !last) {
         fprintf(stderr, "\r%.*s\033[K", terminal_width() - 1, line);
@@ -190,6 +193,7 @@ static void draw(struct progress *p, const char *note, bool last)
         fprintf(stderr, "%s: %s\n", name_now, line);
     }
     fflush(stderr);
+    funlockfile(stderr);
 }
 
 void progress_update(struct progress *p, uint64_t done, const char *note)

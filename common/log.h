@@ -1,5 +1,6 @@
 /*
- * What the user sees while work goes on. Words go to stderr, data to stdout.
+ * What the user sees while work goes on. Words go to stderr, data to stdout. Any thread may
+ * write a message; each is one line.
  */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H

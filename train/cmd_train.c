@@ -15,8 +15,9 @@
 #include "model/kernels/peak.h"     /* peak_flops */
 #include "train/plan.h"             /* plan_make, plan_print */
 #include "train/record.h"           /* metrics.jsonl, data.log, TensorBoard */
+#include "train/saver.h"            /* the thread that writes snapshots */
 #include "train/settings.h"         /* the table of keys */
-#include "train/snapshot.h"         /* snapshot_save, snapshot_restore */
+#include "train/snapshot.h"         /* snapshot_take, snapshot_write, snapshot_restore */
 #include "train/spikes.h"           /* spikes_check, spikes_write */
 #include "checkpoints/checkpoint.h" /* checkpoint_prune, run_lock */
 #include "train/trainer.h"          /* trainer_gradients, trainer_update */
@@ -44,10 +45,14 @@ struct job {
     struct record record;
     struct spikes spikes;
     struct snapshot_source source;
-    int lock_fd;   /* of RUN/run.lock; -1 = not held */
-    bool restored; /* the run goes on from a snapshot */
-    int64_t saved; /* step of the newest snapshot; -1 = none */
-    double peak;   /* FLOP/s of the matrix units, measured at start: what MFU is a share of */
+    struct snapshot snapshot; /* the one that `saver` writes */
+    struct saver saver;
+    int lock_fd;         /* of RUN/run.lock; -1 = not held */
+    bool restored;       /* the run goes on from a snapshot */
+    int64_t saved;       /* step of the newest snapshot; -1 = none */
+    double save_seconds; /* that the snapshot finished since the last metrics took; 0 = none was */
+    double save_waited;  /* … that training stood still for it */
+    double peak;         /* FLOP/s of the matrix units, measured at start: what MFU is a share of */
     struct err err;
 };
 
@@ -425,29 +430,63 @@ static int begin_or_resume(struct job *j)
 
 /* --- the loop ----------------------------------------------------------------------- */
 
-/* Newer snapshots than where we are have failed their check on resume. They do not count among
- * those that keep their state, or the good ones would be pruned in their favour. */
-static int prune(struct job *j)
+/* Newer snapshots than this one have failed their check on resume. They do not count among those
+ * that keep their state, or the good ones would be pruned in their favour. */
+static int prune(const struct settings *s, uint64_t step, struct err *e)
 {
     struct checkpoint_list list = {0};
-    uint64_t keep = (uint64_t)j->settings.checkpoints_keep;
+    uint64_t keep = (uint64_t)s->checkpoints_keep;
     if (!keep)
         return 0;
-    if (checkpoint_find(&list, j->settings.run_out, &j->err))
+    if (checkpoint_find(&list, s->run_out, e))
         return -1;
     for (size_t i = 0; i < list.count; i++)
-        keep += list.entries[i].has_trainer && list.entries[i].step > j->trainer.step;
+        keep += list.entries[i].has_trainer && list.entries[i].step > step;
     checkpoint_list_release(&list);
-    return checkpoint_prune(j->settings.run_out, keep, &j->err);
+    return checkpoint_prune(s->run_out, keep, e);
 }
 
+/* On the saver's thread. */
+static int write_snapshot(void *owner, struct err *e)
+{
+    const struct job *j = owner;
+    return snapshot_write(&j->snapshot, e) || prune(&j->settings, j->snapshot.step, e) ? -1 : 0;
+}
+
+/* Writing goes on while the next gradients are computed; wait_for_save() ends it. */
 static int save(struct job *j)
 {
-    if (record_sync(&j->record, &j->err) ||
-        snapshot_save(&j->trainer, &j->record, &j->source, &j->err) || prune(j))
+    double start = log_seconds();
+    if (record_sync(&j->record, &j->err))
         return -1;
-    j->saved = (int64_t)j->trainer.step;
+    snapshot_take(&j->snapshot, &j->trainer, &j->record, &j->source);
+    saver_start(&j->saver, write_snapshot, j);
+    j->save_waited = log_seconds() - start;
     return 0;
+}
+
+/* To be called before weights and moments change. */
+static int wait_for_save(struct job *j)
+{
+    double start = log_seconds();
+    if (!j->saver.busy)
+        return 0;
+    int r = saver_wait(&j->saver, &j->err);
+    j->save_waited += log_seconds() - start;
+    if (!r) {
+        j->saved = (int64_t)j->snapshot.step;
+        j->save_seconds = j->saver.seconds;
+        log_info("snapshot of step %" PRIu64 ": %s in %s, training waited %s", j->snapshot.step,
+                 log_bytes(j->snapshot.bytes), log_duration(j->saver.seconds),
+                 log_duration(j->save_waited));
+    }
+    snapshot_release(&j->snapshot);
+    return r;
+}
+
+static int save_now(struct job *j)
+{
+    return save(j) || wait_for_save(j) ? -1 : 0;
 }
 
 static int record_step(struct job *j, uint64_t position, double seconds)
@@ -474,7 +513,10 @@ static int record_step(struct job *j, uint64_t position, double seconds)
         .gflops = tokens_per_s * j->plan.flops_per_token * 1e-9,
         .mfu = tokens_per_s * j->plan.flops_per_token / j->peak,
         .memory = mem_resident(),
+        .save_seconds = j->save_seconds,
+        .save_waited = j->save_waited,
     };
+    j->save_seconds = 0;
     if (t->step && record_data(&j->record, t->step, &t->loader, position, t->sequences, &j->err))
         return -1;
     if (!isnan(m.valid_loss))
@@ -535,7 +577,8 @@ static void show(struct job *j, struct progress *bar, double seconds)
 static int keep_what_is_done(struct job *j)
 {
     struct err why = j->err;
-    if (j->settings.checkpoints_every && j->saved != (int64_t)j->trainer.step && save(j))
+    if (wait_for_save(j) ||
+        (j->settings.checkpoints_every && j->saved != (int64_t)j->trainer.step && save_now(j)))
         log_warn("%s", j->err.msg);
     j->err = why;
     return -1;
@@ -553,6 +596,10 @@ static int train(struct job *j, struct progress *bar)
             return keep_what_is_done(j);
         if (r > 0)
             break;
+        double pause = log_seconds();
+        if (wait_for_save(j))
+            return -1;
+        start += log_seconds() - pause;
         trainer_update(t); /* clip, AdamW */
         double seconds = log_seconds() - start;
         t->seconds += seconds;
@@ -564,8 +611,10 @@ static int train(struct job *j, struct progress *bar)
         if (settings_snapshot_due(s, t->step) && save(j))
             return -1;
     }
+    if (wait_for_save(j))
+        return -1;
     if (stop_signal && s->checkpoints_every && j->saved != (int64_t)t->step)
-        return save(j);
+        return save_now(j);
     return record_sync(&j->record, &j->err);
 }
 
@@ -629,6 +678,7 @@ static int train_to_the_end(struct job *j)
 
 static void job_release(struct job *j)
 {
+    MW_ASSERT(!j->saver.busy);
     record_close(&j->record);
     trainer_release(&j->trainer);
     if (j->valid.map)

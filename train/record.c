@@ -153,8 +153,12 @@ static int append_metrics(struct record *r, const struct step_metrics *m, struct
         put_number(b, "valid_loss", m->valid_loss);
     buf_printf(b,
                ", \"seconds\": %.3f, \"tokens_per_s\": %.1f, \"gflops\": %.2f, \"mfu\": %.4f"
-               ", \"memory\": %" PRIu64 "}\n",
+               ", \"memory\": %" PRIu64,
                m->seconds, m->tokens_per_s, m->gflops, m->mfu, m->memory);
+    if (m->save_seconds > 0)
+        buf_printf(b, ", \"save_seconds\": %.3f, \"save_waited\": %.3f", m->save_seconds,
+                   m->save_waited);
+    buf_puts(b, "}\n");
     return file_append(&r->metrics, b, e);
 }
 

@@ -6,7 +6,10 @@
  *                   grad_norm (before clipping), valid_loss where it was measured; then
  *                   what the machine decides: seconds (of training so far), tokens_per_s,
  *                   gflops (10⁹ model FLOPs per second), mfu (their share of the matrix
- *                   units' peak, measured at start), memory (resident bytes)
+ *                   units' peak, measured at start), memory (resident bytes); and where a
+ *                   snapshot was finished in this step: save_seconds (it took, most of them beside
+ *                   the training), save_waited (seconds that training stood still for it, which
+ *                   the others leave out)
  *   data.log        which documents went into which step. First line: "data" (PREFIX),
  *                   "fingerprint", "documents", "sequence_length", "windows", "seed".
  *                   Then one object a step, {"step":7,"epoch":0,"windows":[[w,first,last],…]}:
@@ -48,13 +51,14 @@ struct record_lengths {
     uint64_t metrics, data, events;
 };
 
-/* What a step was. NaN = not measured. */
+/* What a step was. NaN = not measured; save_seconds 0 = no snapshot was finished. */
 struct step_metrics {
     uint64_t step, tokens, epoch;
     bool skipped;
     double loss, lr, grad_norm, valid_loss;
     double seconds, tokens_per_s, gflops, mfu;
     uint64_t memory;
+    double save_seconds, save_waited;
 };
 
 /* Opens or makes the three files in an existing folder. For a new run it writes the heads of

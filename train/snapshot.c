@@ -11,7 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { STATE_FORMAT = 1, STATE_BYTES_MAX = 1 << 20, NAME_BYTES = 96 };
+enum { STATE_FORMAT = 1, STATE_BYTES_MAX = 1 << 20 };
 
 /* --- saving ----------------------------------------------------------------- */
 
@@ -24,16 +24,41 @@ static float *part_block(const struct trainer *t, int part)
     return part == 0 ? t->model.params : part == 1 ? t->m : t->v;
 }
 
-static struct tensor describe(const struct model_tensor *p, const char *name, const float *data,
+/* Tensors of the state are numbered through: part by part, the model's tensors in each. */
+static float *rows_at(const struct trainer *t, size_t index, int64_t row, int64_t count,
+                      size_t *values)
+{
+    const struct model_tensor *p = &t->model.tensors[index % t->model.tensor_count];
+    *values = (size_t)(count * p->cols);
+    return part_block(t, (int)(index / t->model.tensor_count)) + p->offset + row * p->cols;
+}
+
+static void get_rows(const void *trainer, size_t index, int64_t row, int64_t count, float *rows)
+{
+    size_t values;
+    const float *from = rows_at(trainer, index, row, count, &values);
+    memcpy(rows, from, values * sizeof(*rows));
+}
+
+static void put_rows(void *trainer, size_t index, int64_t row, int64_t count, const float *rows)
+{
+    size_t values;
+    float *to = rows_at(trainer, index, row, count, &values);
+    memcpy(to, rows, values * sizeof(*rows));
+}
+
+static struct tensor describe(const struct trainer *t, size_t index, const char *name,
                               enum tensor_dtype dtype)
 {
+    const struct model_tensor *p = &t->model.tensors[index % t->model.tensor_count];
     struct tensor out = {
         .name = name,
         .dtype = dtype,
         .rank = p->is_norm ? 1 : 2,
         .shape = {p->rows, p->cols},
-        .data = data,
-        .from_f32 = dtype == TENSOR_BF16,
+        .get = get_rows,
+        .owner = t,
+        .index = index,
     };
     if (p->is_norm)
         out.shape[0] = p->cols;
@@ -82,63 +107,74 @@ static void put_generation_config(struct buf *out)
                TOKEN_BOS, TOKEN_EOS, TOKEN_PAD);
 }
 
-/* Fills weights (tensor_count) and state (3 tensor_count); names (3 tensor_count) hold texts. */
-static void describe_all(const struct trainer *t, struct tensor *weights, struct tensor *state,
-                         char (*names)[NAME_BYTES])
+static void put_name(struct snapshot_name *out, int part, const struct model_tensor *p)
 {
-    const struct model *m = &t->model;
-    size_t n = 0;
-    for (size_t i = 0; i < m->tensor_count; i++)
-        weights[i] = describe(&m->tensors[i], m->tensors[i].name, m->tensors[i].data, TENSOR_BF16);
-    for (int part = 0; part < PART_COUNT; part++)
-        for (size_t i = 0; i < m->tensor_count; i++, n++) {
-            const struct model_tensor *p = &m->tensors[i];
-            snprintf(names[n], NAME_BYTES, "%s.%s", parts[part], p->name);
-            state[n] = describe(p, names[n], part_block(t, part) + p->offset, TENSOR_F32);
-        }
+    snprintf(out->text, sizeof(out->text), "%s.%s", parts[part], p->name);
 }
 
-int snapshot_save(const struct trainer *t, const struct record *r,
-                  const struct snapshot_source *src, struct err *e)
+static void describe_all(struct snapshot *s, const struct trainer *t)
 {
-    const size_t count = t->model.tensor_count;
-    struct tensor *weights = mem_zalloc(count, sizeof(*weights));
-    struct tensor *state = mem_zalloc(PART_COUNT * count, sizeof(*state));
-    char(*names)[NAME_BYTES] = mem_zalloc(PART_COUNT * count, NAME_BYTES);
-    struct buf config = {0}, generation = {0}, progress = {0}, extra = {0};
+    const struct model *m = &t->model;
+    const size_t count = m->tensor_count;
+    s->weight_count = count;
+    s->state_count = PART_COUNT * count;
+    s->weights = mem_zalloc(s->weight_count, sizeof(*s->weights));
+    s->state = mem_zalloc(s->state_count, sizeof(*s->state));
+    s->names = mem_zalloc(s->state_count, sizeof(*s->names));
+    for (size_t i = 0; i < s->weight_count; i++) {
+        s->weights[i] = describe(t, i, m->tensors[i].name, TENSOR_BF16);
+        s->bytes += tensor_bytes(&s->weights[i]);
+    }
+    for (size_t i = 0; i < s->state_count; i++) {
+        put_name(&s->names[i], (int)(i / count), &m->tensors[i % count]);
+        s->state[i] = describe(t, i, s->names[i].text, TENSOR_F32);
+        s->bytes += tensor_bytes(&s->state[i]);
+    }
+}
 
-    describe_all(t, weights, state, names);
-    model_config_put_json(&t->model.config, &config);
-    put_generation_config(&generation);
-    put_state(t, r, src, &progress);
-    buf_printf(&extra, "\"tokenizer\": \"%016" PRIx64 "\", \"data\": \"%016" PRIx64 "\"",
+void snapshot_take(struct snapshot *s, const struct trainer *t, const struct record *r,
+                   const struct snapshot_source *src)
+{
+    *s = (struct snapshot){.step = t->step, .source = src};
+    describe_all(s, t);
+    model_config_put_json(&t->model.config, &s->config);
+    put_generation_config(&s->generation);
+    put_state(t, r, src, &s->progress);
+    buf_printf(&s->manifest, "\"tokenizer\": \"%016" PRIx64 "\", \"data\": \"%016" PRIx64 "\"",
                src->tokenizer_hash, src->data_fingerprint);
+}
+
+void snapshot_release(struct snapshot *s)
+{
+    buf_release(&s->config);
+    buf_release(&s->generation);
+    buf_release(&s->progress);
+    buf_release(&s->manifest);
+    free(s->weights);
+    free(s->state);
+    free(s->names);
+    *s = (struct snapshot){0};
+}
+
+int snapshot_write(const struct snapshot *s, struct err *e)
+{
     const struct checkpoint_file files[] = {
-        {"config.json", config.data, config.len},
-        {"generation_config.json", generation.data, generation.len},
-        {"trainer/state.json", progress.data, progress.len},
+        {"config.json", s->config.data, s->config.len},
+        {"generation_config.json", s->generation.data, s->generation.len},
+        {"trainer/state.json", s->progress.data, s->progress.len},
     };
     const struct checkpoint_content content = {
-        .step = t->step,
+        .step = s->step,
         .files = files,
         .file_count = sizeof(files) / sizeof(*files),
-        .copy_folder = src->tokenizer_dir,
-        .weights = weights,
-        .weight_count = count,
-        .state = state,
-        .state_count = PART_COUNT * count,
-        .manifest_extra = extra.data,
+        .copy_folder = s->source->tokenizer_dir,
+        .weights = s->weights,
+        .weight_count = s->weight_count,
+        .state = s->state,
+        .state_count = s->state_count,
+        .manifest_extra = s->manifest.data,
     };
-    int result = checkpoint_save(src->run, &content, e);
-
-    buf_release(&config);
-    buf_release(&generation);
-    buf_release(&progress);
-    buf_release(&extra);
-    free(weights);
-    free(state);
-    free(names);
-    return result;
+    return checkpoint_save(s->source->run, &content, e);
 }
 
 /* --- going on ---------------------------------------------------------------- */
@@ -293,18 +329,17 @@ static int load_tensors(struct trainer *t, const char *folder, struct err *e)
 {
     char *path = fs_join(folder, "trainer/state.safetensors");
     struct safetensors file;
-    char name[NAME_BYTES];
     int r = safetensors_open(&file, path, e);
+    const size_t count = t->model.tensor_count;
     free(path);
     if (r)
         return -1;
-    for (int part = 0; part < PART_COUNT && !r; part++)
-        for (size_t i = 0; i < t->model.tensor_count && !r; i++) {
-            const struct model_tensor *p = &t->model.tensors[i];
-            snprintf(name, sizeof(name), "%s.%s", parts[part], p->name);
-            r = safetensors_load_f32(&file, name, p->rows, p->cols, part_block(t, part) + p->offset,
-                                     e);
-        }
+    for (size_t i = 0; i < PART_COUNT * count && !r; i++) {
+        const struct model_tensor *p = &t->model.tensors[i % count];
+        struct snapshot_name name;
+        put_name(&name, (int)(i / count), p);
+        r = safetensors_stream_f32(&file, name.text, p->rows, p->cols, put_rows, t, i, e);
+    }
     safetensors_close(&file);
     return r;
 }

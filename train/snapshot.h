@@ -12,6 +12,7 @@
 #ifndef TRAIN_SNAPSHOT_H
 #define TRAIN_SNAPSHOT_H
 
+#include "checkpoints/tensor.h"
 #include "train/record.h"
 #include "train/trainer.h"
 
@@ -23,9 +24,28 @@ struct snapshot_source {
     uint64_t data_fingerprint;
 };
 
-/* Writes RUN/checkpoints/step-NNNNNNN. The record has been synced. */
-int snapshot_save(const struct trainer *t, const struct record *r,
-                  const struct snapshot_source *src, struct err *e);
+/* One snapshot on its way to the disk. What a run changes while it goes on (counters, place in the
+ * data, lengths of the record) was copied when it was taken; weights and moments are read where
+ * they are, a few rows at a time. */
+struct snapshot {
+    uint64_t step;
+    uint64_t bytes; /* of its tensors */
+    const struct snapshot_source *source;
+    struct tensor *weights, *state;
+    size_t weight_count, state_count;
+    struct snapshot_name {
+        char text[96];
+    } * names; /* of state */
+    struct buf config, generation, progress, manifest;
+};
+
+/* Of the trainer's state now. The record has been synced. Trainer and source are borrowed. */
+void snapshot_take(struct snapshot *s, const struct trainer *t, const struct record *r,
+                   const struct snapshot_source *src);
+/* Writes RUN/checkpoints/step-NNNNNNN. Until it returns no trainer_update() may run, but
+ * trainer_gradients() may: on another thread. */
+int snapshot_write(const struct snapshot *s, struct err *e);
+void snapshot_release(struct snapshot *s); /* safe on a zeroed one */
 
 /* Brings a fresh trainer to where the newest good snapshot is. 1 and the record's lengths if
  * there was one, 0 if there is none, -1 with a sentence: the data, the tokenizer or a setting is

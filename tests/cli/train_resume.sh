@@ -64,7 +64,7 @@ same_run() {
     done
     same "$1.state" "$2.state"
     # what the machine decides is there and makes sense: a share of the measured peak
-    tail -1 "$2/metrics.jsonl" | grep -qE '"mfu": 0\.[0-9]{4}, "memory": [0-9]{6,}}$' ||
+    tail -1 "$2/metrics.jsonl" | grep -qE '"mfu": 0\.[0-9]{4}, "memory": [0-9]{6,}[,}]' ||
         fail "no sensible mfu at the end of $2/metrics.jsonl"
 }
 events=events.out.tfevents.0.mundwerk
@@ -125,6 +125,33 @@ says err "goes on after step 1"
 same_run whole cut
 run 0 train --config toy.yaml --out cut --resume
 says err "is finished: step 20 of 20"
+
+# --- a snapshot after each step, written while the next is computed: the same bits
+run 0 train --config toy.yaml --out often --set checkpoints.every=1
+same_run whole often
+for step in 05 10 15; do
+    for file in model.safetensors trainer/state.safetensors; do
+        same whole/checkpoints/step-00000$step/$file often/checkpoints/step-00000$step/$file
+    done
+done
+[ "$(grep -c 'snapshot of step .* kB in .* s, training waited .* s$' err)" = 21 ] ||
+    fail "21 snapshots expected: $(cat err)"
+[ "$(grep -cE '"save_seconds": [0-9.]+, "save_waited": [0-9.]+}$' often/metrics.jsonl)" = 20 ] ||
+    fail "20 steps expected in which a snapshot was finished"
+
+# --- kill -9 while one is being written, most likely: all that are there are whole
+start hit 2 --set checkpoints.every=1
+for lines in 4 7 11 15; do
+    kill -9 $pid 2>/dev/null
+    wait $pid 2>/dev/null
+    run 0 mundwerk checkpoints verify hit
+    start hit $lines --set checkpoints.every=1 --resume
+done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+run 0 mundwerk checkpoints verify hit
+run 0 train --out hit --resume
+same_run whole hit
 
 # --- signals: a snapshot of the last whole step, and the same bits after it
 start term 3 --threads 2
@@ -189,6 +216,7 @@ run 1 sh -c "ulimit -f $half; exec train --out full --resume"
 says err "File too large"
 [ "$(grep -o 'snapshot of step' err | wc -l)" = 1 ] || fail "one sentence expected: $(cat err)"
 [ "$(ls full/checkpoints | grep step-)" = "$(echo "$before" | grep step-)" ] || fail "snapshots changed"
+[ "$(wc -l <full/metrics.jsonl)" = 16 ] || fail "step 16 was taken although step 15 was not saved"
 run 0 mundwerk checkpoints verify full
 run 0 train --out full --resume
 same_run whole full

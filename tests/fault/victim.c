@@ -2,7 +2,8 @@
  * What the fault tests kill, starve and lie to: a small writer and reader of snapshots and
  * of token shards.
  *
- *   victim save RUN STEP [VALUES]   saves a snapshot of VALUES (default 3000) weights
+ *   victim save RUN STEP [VALUES]   saves a snapshot of VALUES (default 3000, in hundreds)
+ *                                   weights
  *   victim latest RUN               prints the step a run would go on from, or "none"
  *   victim pack PREFIX DOCS         packs DOCS documents of 1000 tokens
  *   victim count PREFIX             prints how many documents a shard holds, all of it read,
@@ -15,20 +16,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Made up row by row, as training's are gathered; ROW values in each row. */
+enum { ROW = 100 };
+
+static void get_rows(const void *owner, size_t index, int64_t row, int64_t count, float *rows)
+{
+    const uint64_t *step = owner;
+    for (int64_t i = 0; i < count * ROW; i++)
+        rows[i] = (float)(*step + index) + (float)((row * ROW + i) % 1000) / 8;
+}
+
 static int save(const char *run, uint64_t step, int64_t count, struct err *e)
 {
-    float *values = mem_zalloc((size_t)count, sizeof(*values));
     int lock;
-    for (int64_t i = 0; i < count; i++)
-        values[i] = (float)step + (float)(i % 1000) / 8;
     const struct tensor weights = {.name = "w",
                                    .dtype = TENSOR_BF16,
-                                   .rank = 1,
-                                   .shape = {count},
-                                   .data = values,
-                                   .from_f32 = true};
-    const struct tensor state = {
-        .name = "w", .dtype = TENSOR_F32, .rank = 1, .shape = {count}, .data = values};
+                                   .rank = 2,
+                                   .shape = {count / ROW, ROW},
+                                   .get = get_rows,
+                                   .owner = &step};
+    struct tensor state = weights;
+    state.dtype = TENSOR_F32;
+    state.index = 1;
     const struct checkpoint_file files[] = {{"config.json", "{}\n", 3},
                                             {"trainer/state.json", "{\"seed\": 1}\n", 12}};
     const struct checkpoint_content c = {.step = step,
@@ -42,7 +51,6 @@ static int save(const char *run, uint64_t step, int64_t count, struct err *e)
     if (!r)
         r = checkpoint_save(run, &c, e);
     run_unlock(lock);
-    free(values);
     return r;
 }
 
