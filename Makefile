@@ -8,6 +8,7 @@
 #   make peers      what the checks against other programs need, see tests/peers/
 #   make lint       law of includes, format, banned functions
 #   make bench-kernels  GFLOP/s of the hot loops at every CPU level
+#   make bench-linear   GFLOP/s of the products on matrices in blocks
 #   make format     rewrite the sources with clang-format
 #   make help
 #
@@ -84,6 +85,9 @@ cli: bin/mundwerk
 	@sh tests/run-cli.sh $(T)
 
 test: all lint unit cli
+
+bench-linear: $B/tests/bench/bench_linear
+	$(Q)$< $(BENCH_ARGS)
 
 bench-kernels: $B/tests/bench/bench_kernels
 	$(Q)$< $(BENCH_ARGS)

@@ -4,48 +4,12 @@
  * by block and row by row within it, as memory does. Sums over a row go lane by lane from left
  * to right and then through a fixed tree.
  */
-#include "model/kernels/simd.h"
+#include "model/kernels/act.h"
 #include "model/kernels/table.h"
 
 #include <math.h>
 
 enum { PARTS = BLOCK / LANES }; /* vectors that make a row of a block */
-
-/* Calls a body with the precision as a constant. */
-#define SPECIALISE(p, body, ...)                                                                   \
-    do {                                                                                           \
-        if ((p) == KERNEL_BF16)                                                                    \
-            body(KERNEL_BF16, __VA_ARGS__);                                                        \
-        else                                                                                       \
-            body(KERNEL_FP32, __VA_ARGS__);                                                        \
-    } while (0)
-
-/* Activations: LANES values, or one, from value i on. */
-INLINE vf act_load(enum kernel_precision p, const void *x, int64_t i)
-{
-    return p == KERNEL_BF16 ? vf_load_bf16((const uint16_t *)x + i) : vf_load((const float *)x + i);
-}
-
-INLINE void act_store(enum kernel_precision p, void *x, int64_t i, vf value)
-{
-    if (p == KERNEL_BF16)
-        vf_store_bf16((uint16_t *)x + i, value);
-    else
-        vf_store((float *)x + i, value);
-}
-
-INLINE float act_get(enum kernel_precision p, const void *x, int64_t i)
-{
-    return p == KERNEL_BF16 ? bf16_value(((const uint16_t *)x)[i]) : ((const float *)x)[i];
-}
-
-INLINE void act_set(enum kernel_precision p, void *x, int64_t i, float value)
-{
-    if (p == KERNEL_BF16)
-        ((uint16_t *)x)[i] = bf16_round(value);
-    else
-        ((float *)x)[i] = value;
-}
 
 /* The first `count` of 32 floats, which may be fewer or more; zeros after them. */
 INLINE void load_part(vf part[PARTS], const float *p, int64_t count)

@@ -167,6 +167,7 @@ int kernels_init(struct err *e)
 #if defined(__x86_64__)
     if (level >= CPU_AVX2) {
         gemm_fill_avx2(&kernels);
+        linear_fill_avx2(&kernels);
         attention_fill_avx2(&kernels);
         heads_fill_avx2(&kernels);
         rows_fill_avx2(&kernels);
@@ -175,6 +176,7 @@ int kernels_init(struct err *e)
     }
     if (level >= CPU_AVX512) {
         gemm_fill_avx512(&kernels);
+        linear_fill_avx512(&kernels);
         attention_fill_avx512(&kernels);
         heads_fill_avx512(&kernels);
         rows_fill_avx512(&kernels);
