@@ -135,11 +135,11 @@ static int put_values(struct file_out *f, const struct tensor *t, const float *i
     return 0;
 }
 
-/* How many rows of `cols` values are on their way at a time: whole rows of blocks if possible. */
+/* How many rows of `cols` values are on their way at a time. */
 static int64_t chunk_rows(int64_t rows, int64_t cols)
 {
-    int64_t n = (int64_t)TENSOR_CHUNK / cols;
-    n = n >= 32 ? n / 32 * 32 : n > 0 ? n : 1;
+    int64_t n = (int64_t)TENSOR_CHUNK / cols / 32 * 32;
+    n = n ? n : 32;
     return n < rows ? n : rows;
 }
 

@@ -29,11 +29,11 @@ enum tensor_dtype { TENSOR_F32, TENSOR_BF16, TENSOR_U8, TENSOR_I64 };
 /* Where tensors that lie in memory in another order or precision come from, and go to: rows
  * [row, row + count) of the owner's tensor number `index`, fp32, one after the other. The first
  * dimension counts the rows; a scalar or a vector is one row. Files are written and read a few
- * rows at a time, in order; `row` is a multiple of 32 where 32 rows fit in TENSOR_CHUNK. */
+ * rows at a time, in order: `row` is a multiple of 32, and `count` too unless the tensor ends. */
 typedef void tensor_get(const void *owner, size_t index, int64_t row, int64_t count, float *rows);
 typedef void tensor_put(void *owner, size_t index, int64_t row, int64_t count, const float *rows);
 
-#define TENSOR_CHUNK ((size_t)1 << 18) /* values at a time, or one row if that has more */
+#define TENSOR_CHUNK ((size_t)1 << 18) /* values at a time, or 32 rows if these have more */
 
 struct tensor {
     const char *name;               /* borrowed by writers, owned by the file for readers */
