@@ -31,6 +31,16 @@ INLINE void act_store(enum kernel_precision p, void *x, int64_t i, vf value)
         vf_store((float *)x + i, value);
 }
 
+INLINE void act_store_pair(enum kernel_precision p, void *x, int64_t i, vf a, vf b)
+{
+    if (p == KERNEL_BF16) {
+        vf_store_bf16_pair((uint16_t *)x + i, a, b);
+        return;
+    }
+    vf_store((float *)x + i, a);
+    vf_store((float *)x + i + LANES, b);
+}
+
 INLINE float act_get(enum kernel_precision p, const void *x, int64_t i)
 {
     return p == KERNEL_BF16 ? bf16_value(((const uint16_t *)x)[i]) : ((const float *)x)[i];

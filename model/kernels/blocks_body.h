@@ -56,10 +56,11 @@ INLINE void norm_scale(enum kernel_precision p, bool from_act, const void *x, co
         vf weights[PARTS];
         load_part(weights, w + col, C - col);
         for (int64_t r = 0; r < BLOCK; r++)
-            for (int k = 0; k < PARTS; k++) {
+            for (int k = 0; k < PARTS; k += 2) {
                 int64_t i = (col + r) * BLOCK + k * LANES;
-                vf xi = from_act ? act_load(p, x, i) : vf_load((const float *)x + i);
-                act_store(p, h, i, xi * rstd[r] * weights[k]);
+                enum kernel_precision from = from_act ? p : KERNEL_FP32;
+                vf a = act_load(from, x, i), b = act_load(from, x, i + LANES);
+                act_store_pair(p, h, i, a * rstd[r] * weights[k], b * rstd[r] * weights[k + 1]);
             }
     }
 }
@@ -71,11 +72,11 @@ INLINE void norm_forward_body(enum kernel_precision p, const float *x, const flo
     memset(squares, 0, sizeof(squares));
     for (int64_t i = 0; i < block_up(C) * BLOCK; i += BLOCK) {
         vf sum = squares[i / BLOCK % BLOCK];
-        for (int k = 0; k < BLOCK; k += LANES) {
-            vf xi = vf_load(x + i + k);
-            sum = vf_fma(xi, xi, sum);
+        for (int k = 0; k < BLOCK; k += 2 * LANES) {
+            vf a = vf_load(x + i + k), b = vf_load(x + i + k + LANES);
+            sum = vf_fma(b, b, vf_fma(a, a, sum));
             if (saved)
-                act_store(p, saved, i + k, xi);
+                act_store_pair(p, saved, i + k, a, b);
         }
         squares[i / BLOCK % BLOCK] = sum;
     }
@@ -117,7 +118,20 @@ INLINE void norm_means(enum kernel_precision p, const struct norm_gradient *g, f
         means[r] *= g->rstd[r] * g->rstd[r] / (float)g->C;
 }
 
-/* With x̂ = x · rstd: dx = rstd · (dh w - x̂ · mean(dh w x̂)), dw = Σ dh x̂. */
+/* With x̂ = x · rstd: dx = rstd · (dh w - x̂ · mean(dh w x̂)), dw = Σ dh x̂. Here for LANES
+ * values from i on; returns their dx. */
+INLINE vf norm_slope(enum kernel_precision p, const struct norm_gradient *g, int64_t i, float rstd,
+                     float mean, vf weights, vf *dw)
+{
+    vf dh = act_load(p, g->dh, i), normed = act_load(p, g->saved, i) * rstd;
+    *dw = vf_fma(dh, normed, *dw);
+    vf dx = vf_fma(dh * rstd, weights, normed * -mean);
+    if (g->add)
+        dx += vf_load(g->dx + i);
+    vf_store(g->dx + i, dx);
+    return dx;
+}
+
 INLINE void norm_backward_body(enum kernel_precision p, const struct norm_gradient *g)
 {
     float means[BLOCK];
@@ -126,16 +140,13 @@ INLINE void norm_backward_body(enum kernel_precision p, const struct norm_gradie
         vf weights[PARTS], dw[PARTS] = {{0}};
         load_part(weights, g->w + col, g->C - col);
         for (int64_t r = 0; r < BLOCK; r++)
-            for (int k = 0; k < PARTS; k++) {
+            for (int k = 0; k < PARTS; k += 2) {
                 int64_t i = (col + r) * BLOCK + k * LANES;
-                vf dh = act_load(p, g->dh, i), normed = act_load(p, g->saved, i) * g->rstd[r];
-                vf dx = dh * weights[k] * g->rstd[r] - normed * means[r];
-                dw[k] = vf_fma(dh, normed, dw[k]);
-                if (g->add)
-                    dx += vf_load(g->dx + i);
-                vf_store(g->dx + i, dx);
+                vf a = norm_slope(p, g, i, g->rstd[r], means[r], weights[k], &dw[k]);
+                vf b = norm_slope(p, g, i + LANES, g->rstd[r], means[r], weights[k + 1],
+                                  &dw[k + 1]);
                 if (g->dx_act)
-                    act_store(p, g->dx_act, i, dx);
+                    act_store_pair(p, g->dx_act, i, a, b);
             }
         for (int k = 0; g->dw && k < PARTS; k++)
             vf_store(g->dw + col + k * LANES, vf_load(g->dw + col + k * LANES) + dw[k]);
@@ -155,42 +166,59 @@ INLINE int64_t column_at(int64_t col)
     return col / BLOCK * BLOCK_AREA + col % BLOCK;
 }
 
-INLINE void rotate_vectors(enum kernel_precision p, void *x, int64_t low, int64_t high,
+/* The values at `low` and at `high` become low * c - high * s and high * c + low * s, for `vectors`
+ * (1 or 2) vectors of columns; sign = that of s. */
+INLINE void rotate_vectors(enum kernel_precision p, int vectors, void *x, int64_t low, int64_t high,
                            const float *cosine, const float *sine, int64_t rows, int64_t D,
-                           bool inverse)
+                           float sign)
 {
     for (int64_t r = 0; r < rows; r++, low += BLOCK, high += BLOCK) {
-        vf a = act_load(p, x, low), b = act_load(p, x, high);
-        vf c = vf_load(cosine + r * (D / 2)), s = vf_load(sine + r * (D / 2));
-        s = inverse ? -s : s;
-        act_store(p, x, low, a * c - b * s);
-        act_store(p, x, high, b * c + a * s);
+        vf a[2], b[2];
+        for (int k = 0; k < vectors; k++) {
+            vf u = act_load(p, x, low + k * LANES), v = act_load(p, x, high + k * LANES);
+            vf c = vf_load(cosine + r * (D / 2) + k * LANES);
+            vf s = vf_load(sine + r * (D / 2) + k * LANES) * sign;
+            a[k] = vf_fma(u, c, v * -s);
+            b[k] = vf_fma(v, c, u * s);
+        }
+        if (vectors == 2) {
+            act_store_pair(p, x, low, a[0], a[1]);
+            act_store_pair(p, x, high, b[0], b[1]);
+        } else {
+            act_store(p, x, low, a[0]);
+            act_store(p, x, high, b[0]);
+        }
     }
 }
 
 INLINE void rotate_values(enum kernel_precision p, void *x, int64_t low, int64_t high,
                           const float *cosine, const float *sine, int64_t rows, int64_t D,
-                          bool inverse)
+                          float sign)
 {
     for (int64_t r = 0; r < rows; r++, low += BLOCK, high += BLOCK) {
-        float a = act_get(p, x, low), b = act_get(p, x, high);
-        float c = cosine[r * (D / 2)], s = inverse ? -sine[r * (D / 2)] : sine[r * (D / 2)];
-        act_set(p, x, low, a * c - b * s);
-        act_set(p, x, high, b * c + a * s);
+        float u = act_get(p, x, low), v = act_get(p, x, high);
+        float c = cosine[r * (D / 2)], s = sine[r * (D / 2)] * sign;
+        act_set(p, x, low, u * c - v * s);
+        act_set(p, x, high, v * c + u * s);
     }
 }
 
 INLINE void rotate_body(enum kernel_precision p, void *x, const float *cosine, const float *sine,
                         int64_t rows, int64_t heads, int64_t D, bool inverse)
 {
-    bool whole = D / 2 % LANES == 0; /* then no vector crosses from one block to the next */
+    /* The most columns at a time that never reach over the edge of a block. */
+    int64_t half = D / 2, step = half % (2 * LANES) == 0 ? 2 * LANES : half % LANES ? 1 : LANES;
+    float sign = inverse ? -1.0f : 1.0f;
     for (int64_t h = 0; h < heads; h++)
-        for (int64_t i = 0; i < D / 2; i += whole ? LANES : 1) {
-            int64_t low = column_at(h * D + i), high = column_at(h * D + D / 2 + i);
-            if (whole)
-                rotate_vectors(p, x, low, high, cosine + i, sine + i, rows, D, inverse);
+        for (int64_t i = 0; i < half; i += step) {
+            int64_t low = column_at(h * D + i), high = column_at(h * D + half + i);
+            const float *c = cosine + i, *s = sine + i;
+            if (step == 2 * LANES)
+                rotate_vectors(p, 2, x, low, high, c, s, rows, D, sign);
+            else if (step == LANES)
+                rotate_vectors(p, 1, x, low, high, c, s, rows, D, sign);
             else
-                rotate_values(p, x, low, high, cosine + i, sine + i, rows, D, inverse);
+                rotate_values(p, x, low, high, c, s, rows, D, sign);
         }
 }
 
@@ -225,15 +253,17 @@ INLINE void softmax_sums(const struct softmax_row *s, float high[BLOCK], float t
 INLINE void softmax_scale(enum kernel_precision p, const struct softmax_row *s,
                           const float high[BLOCK], const float gain[BLOCK])
 {
+    void *e = s->e;
     for (int64_t j = 0; j < s->out / BLOCK; j++) {
         const float *max = s->stats->max + j * s->n + s->first;
         float factor[BLOCK];
         for (int r = 0; r < BLOCK; r += LANES)
             vf_store(factor + r, vf_exp(vf_load(max + r) - vf_load(high + r)) * vf_load(gain + r));
         for (int64_t r = 0; r < BLOCK; r++)
-            for (int k = 0; k < BLOCK; k += LANES) {
+            for (int k = 0; k < BLOCK; k += 2 * LANES) {
                 int64_t i = j * BLOCK_AREA + r * BLOCK + k;
-                act_store(p, s->e, i, act_load(p, s->e, i) * factor[r]);
+                vf a = act_load(p, e, i), b = act_load(p, e, i + LANES);
+                act_store_pair(p, e, i, a * factor[r], b * factor[r]);
             }
     }
 }
@@ -335,8 +365,8 @@ INLINE void from_rows_body(enum kernel_precision p, void *blocks, const float *s
             vf part[PARTS] = {{0}};
             if (r < rows)
                 load_part(part, src + r * ld + col, cols - col);
-            for (int k = 0; k < PARTS; k++)
-                act_store(p, blocks, (col + r) * BLOCK + k * LANES, part[k]);
+            for (int k = 0; k < PARTS; k += 2)
+                act_store_pair(p, blocks, (col + r) * BLOCK + k * LANES, part[k], part[k + 1]);
         }
 }
 

@@ -175,18 +175,53 @@ INLINE vf vf_round_bf16(vf x)
     return vf_select(x != x, x, (vf)rounded);
 }
 
-/* bf16 values in memory: the upper halves of floats. Stored nearest, ties to even; a NaN stays one
- * and, where the CPU has an instruction for it (level amx), a subnormal becomes 0. */
+/* bf16 values in memory: the upper halves of floats. Stored nearest, ties to even; a quiet NaN
+ * stays one and, where the CPU has an instruction for it (level amx), a subnormal becomes 0. */
 INLINE vf vf_load_bf16(const uint16_t *p)
 {
-    return (vf)(__builtin_convertvector(*(const vh_unaligned *)p, vu) << 16);
+#if LANES == 16
+    vu u = (vu)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i_u *)p));
+#elif LANES == 8
+    vu u = (vu)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i_u *)p));
+#else
+    vu u = __builtin_convertvector(*(const vh_unaligned *)p, vu);
+#endif
+    return (vf)(u << 16);
+}
+/* The upper halves, rounded, as numbers below 2^16. */
+INLINE vu vf_upper_bf16(vf x)
+{
+    vu u = (vu)x, half = ((u >> 16) & 1) + 0x7fff;
+#if LANES == 16
+    __mmask16 number = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_ORD_Q);
+    return (vu)_mm512_mask_add_epi32((__m512i)u, number, (__m512i)u, (__m512i)half) >> 16;
+#else
+    return (u + (half & (vu)(x == x))) >> 16;
+#endif
 }
 INLINE void vf_store_bf16(uint16_t *p, vf x)
 {
 #if LANES == 16 && defined(__AVX512BF16__)
     _mm256_storeu_si256((__m256i_u *)p, (__m256i)_mm512_cvtneps_pbh((__m512)x));
 #else
-    *(vh_unaligned *)p = __builtin_convertvector((vu)vf_round_bf16(x) >> 16, vh);
+    *(vh_unaligned *)p = __builtin_convertvector(vf_upper_bf16(x), vh);
+#endif
+}
+/* Two neighbouring vectors, which takes fewer instructions than one and one. */
+INLINE void vf_store_bf16_pair(uint16_t *p, vf a, vf b)
+{
+#if LANES == 16 && defined(__AVX512BF16__)
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+#elif LANES == 16
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    __m512i x = _mm512_packus_epi32((__m512i)vf_upper_bf16(a), (__m512i)vf_upper_bf16(b));
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi64(order, x));
+#elif LANES == 8
+    __m256i x = _mm256_packus_epi32((__m256i)vf_upper_bf16(a), (__m256i)vf_upper_bf16(b));
+    _mm256_storeu_si256((__m256i_u *)p, _mm256_permute4x64_epi64(x, 0xd8));
+#else
+    vf_store_bf16(p, a);
+    vf_store_bf16(p + LANES, b);
 #endif
 }
 

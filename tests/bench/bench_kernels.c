@@ -3,7 +3,7 @@
  * AMX unit by a sixth), each against the peak measured just before.
  *
  *     make bench-kernels BENCH_ARGS="avx2 gemm 120m"  one level, one part (gemm, attention,
- *                                                   heads, rows), products of that name
+ *                                                   heads, rows, blocks), products of that name
  */
 #include "common/cpu.h"
 #include "common/mem.h"
@@ -331,6 +331,161 @@ static void bench_rows(void)
     mem_unmap(r.z, (size_t)ROWS * V * sizeof(float));
 }
 
+enum { OUT = 32000, TOKENS = 1024 /* of the softmax */ };
+
+struct blocks {
+    enum kernel_precision p;
+    int64_t C;
+    float *x, *dx, *copy, *w, *dw, *rstd, *cosine, *sine, *losses, *table;
+    void *h, *saved, *dh, *e;
+    struct softmax_stats stats;
+    struct embedding embedding;
+    uint32_t ids[ROWS];
+};
+
+static void run_copy(void *arg)
+{
+    struct blocks *b = arg;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < ROWS; i++)
+        memcpy(b->copy + i * b->C, b->x + i * b->C, (size_t)b->C * sizeof(float));
+}
+
+static void run_norm_forward(void *arg)
+{
+    struct blocks *b = arg;
+    norm_forward(b->p, b->x, b->w, b->h, b->saved, b->rstd, ROWS, b->C, 1e-5);
+}
+
+static void run_norm_again(void *arg)
+{
+    struct blocks *b = arg;
+    norm_again(b->p, b->saved, b->w, b->rstd, b->h, ROWS, b->C);
+}
+
+static void run_norm_backward(void *arg)
+{
+    struct blocks *b = arg;
+    norm_backward(b->p, b->saved, b->w, b->rstd, b->dh, b->dx, b->h, b->dw, true, ROWS, b->C);
+}
+
+static void run_rotate(void *arg)
+{
+    struct blocks *b = arg;
+    struct heads_shape s = {.B = ROWS / T, .T = T, .H = b->C / 64 - 2, .G = 1, .D = 64};
+    heads_rotate(b->p, &s, b->h, b->cosine, b->sine, false);
+}
+
+static void run_embed(void *arg)
+{
+    struct blocks *b = arg;
+    embed_forward(&b->embedding, b->ids, b->dx, ROWS, b->C);
+}
+
+static void run_embed_back(void *arg)
+{
+    struct blocks *b = arg;
+    embed_backward(b->dx, b->ids, b->table, ROWS, b->C);
+}
+
+static void run_from_rows(void *arg)
+{
+    struct blocks *b = arg;
+    blocks_from_rows(b->p, b->h, b->x, b->C, ROWS, b->C);
+}
+
+static void run_to_rows(void *arg)
+{
+    struct blocks *b = arg;
+    blocks_to_rows(b->p, b->h, b->copy, b->C, ROWS, b->C);
+}
+
+static void run_softmax(void *arg)
+{
+    struct blocks *b = arg;
+    softmax_finish(b->p, b->ids, OUT, OUT, b->e, &b->stats, b->losses, OUT / 32, 0, TOKENS);
+}
+
+/* Memory of the benchmark, filled by the kernels themselves. */
+static void blocks_prepare(struct blocks *b)
+{
+    const int64_t n = ROWS * b->C, stats = (int64_t)OUT / 32 * TOKENS;
+    float **floats[] = {&b->x, &b->dx, &b->copy, &b->w, &b->dw, &b->rstd, &b->cosine, &b->sine};
+    for (size_t i = 0; i < sizeof(floats) / sizeof(floats[0]); i++)
+        *floats[i] = gaussian(n);
+    b->table = gaussian(OUT * b->C);
+    b->embedding = (struct embedding){.upper = (uint16_t *)b->table,
+                                      .lower = (int16_t *)b->table + OUT * b->C};
+    void **acts[] = {&b->h, &b->saved, &b->dh};
+    for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {
+        *acts[i] = gaussian(n);
+        blocks_from_rows(b->p, *acts[i], b->x, b->C, ROWS, b->C);
+    }
+    b->e = gaussian((int64_t)OUT * TOKENS);
+    b->losses = gaussian(TOKENS);
+    b->stats = (struct softmax_stats){gaussian(stats), gaussian(stats), gaussian(TOKENS)};
+    for (int64_t i = 0; i < TOKENS; i += BLOCK)
+        blocks_from_rows(b->p, (char *)b->e + (size_t)(i * OUT) * act_bytes(b->p), b->x, 1000,
+                         BLOCK, OUT);
+    for (int64_t i = 0; i < stats; i++) { /* so that e stays as it is, run after run */
+        b->stats.max[i] = 0;
+        b->stats.sum[i] = 1;
+    }
+    for (uint32_t i = 0; i < ROWS; i++)
+        b->ids[i] = i * 7919 % OUT;
+    rope_table(b->cosine, b->sine, T, 64, 10000);
+}
+
+static void blocks_release(struct blocks *b)
+{
+    const size_t n = (size_t)(ROWS * b->C) * sizeof(float);
+    const size_t stats = (size_t)OUT / 32 * TOKENS * sizeof(float);
+    void *matrices[] = {b->x,    b->dx,     b->copy, b->w,  b->dw,   b->rstd,
+                        b->sine, b->cosine, b->h,    b->dh, b->saved};
+    for (size_t i = 0; i < sizeof(matrices) / sizeof(matrices[0]); i++)
+        mem_unmap(matrices[i], n);
+    mem_unmap(b->table, (size_t)(OUT * b->C) * sizeof(float));
+    mem_unmap(b->e, (size_t)OUT * TOKENS * sizeof(float));
+    mem_unmap(b->losses, TOKENS * sizeof(float));
+    mem_unmap(b->stats.max, stats);
+    mem_unmap(b->stats.sum, stats);
+    mem_unmap(b->stats.at_target, TOKENS * sizeof(float));
+}
+
+static void bench_blocks(enum kernel_precision p, int64_t width)
+{
+    static struct blocks b;
+    b.p = p;
+    b.C = width;
+    blocks_prepare(&b);
+    const int a = (int)act_bytes(p);
+    const int64_t n = ROWS * width;
+    const struct {
+        const char *name;
+        void (*run)(void *);
+        int64_t values;
+        int bytes; /* moved for a value */
+    } loops[] = {{"copy of floats", run_copy, n, 8},
+                 {"norm", run_norm_forward, n, 4 + 2 * a},
+                 {"norm again", run_norm_again, n, 2 * a},
+                 {"norm backward", run_norm_backward, n, 8 + 3 * a},
+                 {"rotation", run_rotate, n - ROWS * 64, 2 * a},
+                 {"split embedding", run_embed, n, 8},
+                 {"embedding backward", run_embed_back, n, 12},
+                 {"rows to blocks", run_from_rows, n, 4 + a},
+                 {"blocks to rows", run_to_rows, n, 4 + a},
+                 {"softmax", run_softmax, (int64_t)OUT * TOKENS, 2 * a}};
+    printf("\n%s, %s: blocks of %d rows, %lld columns (softmax: %d, %d)\n",
+           cpu_level_name(kernels_level()), p == KERNEL_BF16 ? "bf16" : "fp32", ROWS,
+           (long long)width, TOKENS, OUT);
+    for (size_t i = 0; i < sizeof(loops) / sizeof(loops[0]); i++) {
+        double seconds = measure(loops[i].run, &b), values = (double)loops[i].values;
+        printf("  %-20s %8.0f us  %6.1f GB/s\n", loops[i].name, seconds * 1e6,
+               values / seconds / 1e9 * loops[i].bytes);
+    }
+    blocks_release(&b);
+}
+
 int main(int argc, char **argv)
 {
     struct err e;
@@ -353,6 +508,9 @@ int main(int argc, char **argv)
                 bench_attention((enum kernel_precision)precision);
             if (!*only || strcmp(only, "heads") == 0)
                 bench_heads((enum kernel_precision)precision);
+            for (int64_t width = 768; width <= 2048; width += 1280)
+                if (!*only || strcmp(only, "blocks") == 0)
+                    bench_blocks((enum kernel_precision)precision, width);
         }
         if (!*only || strcmp(only, "rows") == 0)
             bench_rows();
