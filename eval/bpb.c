@@ -5,7 +5,6 @@
 
 #include "common/hash.h"
 #include "common/mem.h"
-#include "eval/batch.h"
 #include "tokenizer/tokenizer.h"
 
 #include <math.h>
@@ -159,7 +158,7 @@ struct scorer {
     float *losses;              /* (B, T) */
 };
 
-/* Writes one window as row `row` of a batch padded to T. */
+/* Writes one window as row `row` of a batch of T tokens a row. */
 static int fill_row(struct scorer *c, size_t row, size_t T, const struct piece *p, struct err *e)
 {
     uint64_t text = c->set->docs[p->doc].from; /* s_i of bpb.h is <s> for i = 0, else text + i-1 */
@@ -182,17 +181,11 @@ static int fill_row(struct scorer *c, size_t row, size_t T, const struct piece *
 /* Scores n pieces as one batch; the first is the longest. */
 static int score_batch(struct scorer *c, struct piece *pieces, size_t n, struct err *e)
 {
-    struct batch_shape shape = batch_shape((int64_t)n, (int64_t)pieces[0].window.count,
-                                           (int64_t)c->longest);
-    size_t T = (size_t)shape.T;
+    size_t T = pieces[0].window.count;
     for (size_t i = 0; i < n; i++)
         if (fill_row(c, i, T, &pieces[i], e))
             return -1;
-    for (size_t i = n * T; i < (size_t)shape.B * T; i++) {
-        c->inputs[i] = TOKEN_EOS;
-        c->targets[i] = MODEL_IGNORE;
-    }
-    model_forward(c->model, c->workspace, c->inputs, shape.B, shape.T, NULL);
+    model_forward(c->model, c->workspace, c->inputs, (int64_t)n, (int64_t)T, NULL);
     model_loss(c->model, c->workspace, c->targets, c->losses, NULL, 0);
     for (size_t i = 0; i < n; i++) {
         const struct bpb_window *w = &pieces[i].window;
@@ -202,15 +195,13 @@ static int score_batch(struct scorer *c, struct piece *pieces, size_t n, struct 
     return 0;
 }
 
-/* All pieces, longest first; c has room for `budget` tokens and one batch's padding. */
+/* All pieces, longest first; c has room for `budget` rows and one sequence more. */
 static int score_pieces(struct scorer *c, struct piece *pieces, size_t count, size_t budget,
                         struct progress *p, struct err *e)
 {
     uint64_t done = p ? p->done : 0;
     for (size_t at = 0, n; at < count; at += n) {
-        struct batch_shape one = batch_shape(1, (int64_t)pieces[at].window.count,
-                                             (int64_t)c->longest);
-        n = budget / (size_t)one.T;
+        n = budget / (size_t)block_up((int64_t)pieces[at].window.count);
         n = n ? n : 1;
         n = n < count - at ? n : count - at;
         if (score_batch(c, pieces + at, n, e))
@@ -243,15 +234,15 @@ int bpb_score(struct bpb_set *set, const struct shard *s, const struct model *m,
     if (count == 0)
         return 0;
     qsort(pieces, count, sizeof(*pieces), compare_piece);
-    /* room for the longest window, for the budget, and for the sequences padding may add */
-    int64_t T = batch_shape(1, (int64_t)pieces[0].window.count, (int64_t)c.longest).T;
-    int64_t B = (int64_t)budget / T + BATCH_MULTIPLE * (T % BATCH_MULTIPLE != 0) + 1;
+    /* room for the longest window and for the budget; the rows of a sequence are filled up */
+    int64_t T = (int64_t)pieces[0].window.count, rows = block_up(T);
+    int64_t B = (int64_t)budget / rows + 1;
     struct workspace_options wo = {.B = B, .T = T, .precision = o->precision};
     int failed = workspace_init(&c.workspace, m, &wo, e);
     if (!failed) {
-        c.inputs = mem_alloc((size_t)(B * T) * sizeof(*c.inputs));
-        c.targets = mem_alloc((size_t)(B * T) * sizeof(*c.targets));
-        c.losses = mem_alloc((size_t)(B * T) * sizeof(*c.losses));
+        c.inputs = mem_alloc((size_t)(B * rows) * sizeof(*c.inputs));
+        c.targets = mem_alloc((size_t)(B * rows) * sizeof(*c.targets));
+        c.losses = mem_alloc((size_t)(B * rows) * sizeof(*c.losses));
         failed = score_pieces(&c, pieces, count, budget, p, e);
         if (!failed)
             collect(set, pieces, count);

@@ -6,7 +6,6 @@
 
 #include "common/mem.h"
 #include "common/rng.h"
-#include "eval/batch.h"
 #include "train/optimizer.h"
 
 #include <math.h>
@@ -46,9 +45,7 @@ int finetune_init(struct finetune *f, const struct model *m, const struct finetu
                   int64_t K, size_t longest, struct err *e)
 {
     int64_t C = m->config.hidden_size;
-    struct batch_shape shape = batch_shape(o->batch, (int64_t)longest,
-                                           m->config.max_position_embeddings);
-    size_t rows = (size_t)(shape.B * shape.T);
+    size_t rows = (size_t)o->batch * longest;
     MW_ASSERT(K >= 2 && longest >= 1 && o->batch >= 1);
     memset(f, 0, sizeof(*f));
     f->options = *o;
@@ -57,8 +54,12 @@ int finetune_init(struct finetune *f, const struct model *m, const struct finetu
     if (lora_init(&f->lora, &m->config, o->lora_rank, o->lora_alpha, o->lora_dropout, o->seed, e))
         return -1;
     head_init(&f->head, K, C, o->seed);
-    struct workspace_options wo = {
-        .B = shape.B, .T = shape.T, .precision = o->precision, .backward = true, .lora = &f->lora};
+    struct workspace_options wo = {.B = o->batch,
+                                   .T = (int64_t)longest,
+                                   .precision = o->precision,
+                                   .backward = true,
+                                   .hidden_rows = true,
+                                   .lora = &f->lora};
     if (workspace_init(&f->workspace, m, &wo, e)) {
         finetune_release(f);
         return -1;
@@ -93,9 +94,9 @@ void finetune_release(struct finetune *f)
 }
 
 /* Runs the body on `n` items (numbers order[0 … n-1]) padded on the right, and the head on
- * their last tokens. Returns the shape of the pass. */
-static struct batch_shape forward(struct finetune *f, const struct example *items,
-                                  const uint32_t *order, size_t n, struct rng *dropout)
+ * their last tokens. Returns the tokens of a sequence, T. */
+static size_t forward(struct finetune *f, const struct example *items, const uint32_t *order,
+                      size_t n, struct rng *dropout)
 {
     size_t longest = 0, C = (size_t)f->model->config.hidden_size;
     for (size_t i = 0; i < n; i++) {
@@ -103,19 +104,18 @@ static struct batch_shape forward(struct finetune *f, const struct example *item
         if (items[order[i]].count > longest)
             longest = items[order[i]].count;
     }
-    struct batch_shape shape = batch_shape((int64_t)n, (int64_t)longest,
-                                           f->model->config.max_position_embeddings);
-    size_t T = (size_t)shape.T;
-    memset(f->tokens, 0, (size_t)shape.B * T * sizeof(*f->tokens)); /* any id serves as padding */
+    size_t T = longest;
+    memset(f->tokens, 0, n * T * sizeof(*f->tokens)); /* any id serves as padding */
     for (size_t i = 0; i < n; i++)
         memcpy(f->tokens + i * T, items[order[i]].ids, items[order[i]].count * sizeof(uint32_t));
-    const float *hidden = model_forward(f->model, f->workspace, f->tokens, shape.B, shape.T,
-                                        f->lora.dropout > 0 ? dropout : NULL);
+    model_forward(f->model, f->workspace, f->tokens, (int64_t)n, (int64_t)T,
+                  f->lora.dropout > 0 ? dropout : NULL);
+    const float *hidden = model_hidden(f->model, f->workspace);
     for (size_t i = 0; i < n; i++)
         memcpy(f->pooled + i * C, hidden + (i * T + items[order[i]].count - 1) * C,
                C * sizeof(float));
     head_forward(&f->head, f->pooled, n, f->logits);
-    return shape;
+    return T;
 }
 
 /* Gradients of the batch's summed loss into lora_grads and head_grads; returns the loss. */
@@ -124,14 +124,13 @@ static double batch_gradients(struct finetune *f, const struct example *items,
                               struct rng *dropout)
 {
     size_t C = (size_t)f->model->config.hidden_size;
-    struct batch_shape shape = forward(f, items, order, n, dropout);
-    size_t T = (size_t)shape.T;
+    size_t T = forward(f, items, order, n, dropout);
     for (size_t i = 0; i < n; i++)
         f->targets[i] = items[order[i]].label;
     double loss = head_loss(f->logits, f->targets, weights, n, f->head.K, f->d_logits);
     memset(f->head_grads, 0, f->head.param_count * sizeof(float));
     memset(f->lora_grads, 0, f->lora.param_count * sizeof(float));
-    memset(f->d_hidden, 0, (size_t)shape.B * T * C * sizeof(float));
+    memset(f->d_hidden, 0, n * T * C * sizeof(float));
     head_backward(&f->head, f->pooled, f->d_logits, n, f->head_grads, f->d_pooled);
     for (size_t i = 0; i < n; i++)
         memcpy(f->d_hidden + (i * T + items[order[i]].count - 1) * C, f->d_pooled + i * C,

@@ -5,131 +5,132 @@
  *
  * grads NULL: the body is frozen; products that only serve its gradients are left out.
  */
+#include "model/forward.h"
 #include "model/layers.h"
 #include "model/workspace.h"
 
-#include <string.h>
+/* One layer as its two halves see it. */
+struct layer_pass {
+    const struct model *m;
+    struct workspace *w;
+    int64_t layer;
+    enum kernel_precision p;
+    int64_t N, C; /* C: true width */
+    struct layer_acts *acts;
+    float *grads; /* in block order, or NULL */
+};
 
-static float *grad_of(const struct model_tensor *t, float *grads)
+static const struct weight *weight_of(const struct layer_pass *l, enum layer_weight which)
 {
-    return grads ? grads + t->offset : NULL;
+    return weights_layer(l->w->weights, l->layer, which);
+}
+
+/* dW += dyᵀ x */
+static void add_gradient(const struct layer_pass *l, enum layer_weight which, const void *dy,
+                         const void *x)
+{
+    const struct weight *W = weight_of(l, which);
+    size_t offset = l->w->weights->offsets[l->layer * LAYER_WEIGHT_COUNT + which];
+    if (l->grads)
+        linear_gradient(l->p, dy, x, l->grads + offset, l->N, W->out, W->in);
+}
+
+static float *norm_gradient(const struct workspace *w, float *grads, int64_t norm)
+{
+    return grads
+               ? grads + w->weights->norms_offset + norm * block_up(w->weights->config.hidden_size)
+               : NULL;
 }
 
 /* dx: gradient of x_mid + mlp(x_mid) → of x_mid */
-static void mlp_backward(const struct model *m, struct workspace *w, int64_t layer, float *grads)
+static void mlp_backward(const struct layer_pass *l)
 {
-    const struct model_config *c = &m->config;
-    const struct layer_acts *a = &w->layers[layer];
-    const struct model_tensor *norm = tensor_layer(m, layer, LAYER_NORM_MLP);
-    const struct model_tensor *gate = tensor_layer(m, layer, LAYER_GATE);
-    const struct model_tensor *up = tensor_layer(m, layer, LAYER_UP);
-    const struct model_tensor *down = tensor_layer(m, layer, LAYER_DOWN);
-    int64_t N = workspace_rows(w), C = c->hidden_size, F = c->intermediate_size;
+    struct workspace *w = l->w;
+    struct layer_acts *a = l->acts;
+    const float *norm = weights_norm(w->weights, 2 * l->layer + 1);
+    void *d_gate_up = a->gate_up; /* (N, 2F): takes its place */
 
-    project_backward(w, down, w->dx, w->d_act, false);
-    if (grads) { /* once more what the forward pass did not keep */
-        swiglu_forward(a->gate, a->up, w->act, N * F);
-        project_gradient(w, down, w->dx, w->act, grads);
-    }
-    float *d_gate = w->act; /* (N, F), silu(gate) * up is not needed any more */
-    swiglu_backward(a->gate, a->up, w->d_act, d_gate, w->d_up, N * F);
-    rmsnorm_forward(a->x_mid, norm->data, w->h, w->rstd, N, C, c->rms_norm_eps);
-    project_gradient(w, gate, d_gate, w->h, grads);
-    project_gradient(w, up, w->d_up, w->h, grads);
-    project_backward(w, gate, d_gate, w->dh, false);
-    project_backward(w, up, w->d_up, w->dh, true);
-    rmsnorm_backward(a->x_mid, norm->data, w->rstd, w->dh, w->dx, grad_of(norm, grads), N, C);
+    linear_backward_swiglu(l->p, weight_of(l, WEIGHT_DOWN), w->dx_act, a->gate_up, d_gate_up,
+                           l->grads ? w->y : NULL, l->N);
+    add_gradient(l, WEIGHT_DOWN, w->dx_act, w->y);
+    if (l->grads)
+        norm_again(l->p, a->saved_mid, norm, a->rstd_mid, w->h, l->N, l->C);
+    add_gradient(l, WEIGHT_GATE_UP, d_gate_up, w->h);
+    linear_backward(l->p, weight_of(l, WEIGHT_GATE_UP), d_gate_up, w->dh, l->N);
+    norm_backward(l->p, a->saved_mid, norm, a->rstd_mid, w->dh, w->dx, w->dx_act,
+                  norm_gradient(w, l->grads, 2 * l->layer + 1), true, l->N, l->C);
 }
 
-/* From dx, the gradient of x_mid, to those of q, k, v before rotation: dq, dk, dv. */
-static void attention_core_backward(const struct model *m, struct workspace *w, int64_t layer,
-                                    float *grads)
+/* From dx, the gradient of x_mid, to d_qkv before rotation. */
+static void attention_core_backward(const struct layer_pass *l)
 {
-    const struct model_config *c = &m->config;
-    const struct layer_acts *a = &w->layers[layer];
-    const struct model_tensor *o = tensor_layer(m, layer, LAYER_O);
-    int64_t B = w->B, T = w->T, C = c->hidden_size;
-    int64_t H = c->num_attention_heads, G = c->num_key_value_heads, D = C / H;
-    struct attention_shape shape = {.B = B, .T = T, .H = H, .G = G, .D = D};
-    float *d_att = w->dh; /* (N, H, D) */
-
-    project_backward(w, o, w->dx, d_att, false);
-    project_gradient(w, o, w->dx, a->att, grads);
-    attention_backward(&shape, w->options.precision, a->q, a->k, a->v, a->att, a->lse, d_att, w->dq,
-                       w->dk, w->dv);
-    rope_apply(w->dq, w->rope_cos, w->rope_sin, B, T, H, D, 0, true);
-    rope_apply(w->dk, w->rope_cos, w->rope_sin, B, T, G, D, 0, true);
+    struct workspace *w = l->w;
+    struct heads_shape heads = workspace_heads(l->m, w);
+    linear_backward(l->p, weight_of(l, WEIGHT_O), w->dx_act, w->d_att, l->N);
+    add_gradient(l, WEIGHT_O, w->dx_act, l->acts->att);
+    heads_backward(l->p, &heads, l->acts->qkv, l->acts->att, l->acts->lse, w->d_att, w->d_qkv);
+    heads_rotate(l->p, &heads, w->d_qkv, w->rope_cos, w->rope_sin, true);
 }
 
 /* dx: gradient of x_in + attention(x_in) → of x_in. Where nothing below needs dx (the first
  * layer of a frozen body) it stops at the adapters. */
-static void attention_block_backward(const struct model *m, struct workspace *w, int64_t layer,
-                                     float *grads, float *lora_grads)
+static void attention_backward_block(const struct layer_pass *l, float *lora_grads)
 {
-    const struct model_config *c = &m->config;
-    const struct layer_acts *a = &w->layers[layer];
-    const struct model_tensor *norm = tensor_layer(m, layer, LAYER_NORM_ATTN);
-    const struct model_tensor *q = tensor_layer(m, layer, LAYER_Q);
-    const struct model_tensor *k = tensor_layer(m, layer, LAYER_K);
-    const struct model_tensor *v = tensor_layer(m, layer, LAYER_V);
-    int64_t N = workspace_rows(w), C = c->hidden_size;
-    bool need_dx = layer > 0 || grads;
+    struct workspace *w = l->w;
+    const struct layer_acts *a = l->acts;
+    const float *norm = weights_norm(w->weights, 2 * l->layer);
+    bool need_dx = l->layer > 0 || l->grads;
 
-    attention_core_backward(m, w, layer, grads);
-    rmsnorm_forward(a->x_in, norm->data, w->h, w->rstd, N, C, c->rms_norm_eps);
-    project_gradient(w, q, w->dq, w->h, grads);
-    project_gradient(w, k, w->dk, w->h, grads);
-    project_gradient(w, v, w->dv, w->h, grads);
-    if (need_dx) {
-        project_backward(w, q, w->dq, w->dh, false);
-        project_backward(w, k, w->dk, w->dh, true);
-        project_backward(w, v, w->dv, w->dh, true);
-    }
-    if (w->options.lora) {
-        float *dh = need_dx ? w->dh : NULL;
-        lora_backward(m, w, layer, LORA_Q, w->h, w->dq, dh, lora_grads);
-        lora_backward(m, w, layer, LORA_V, w->h, w->dv, dh, lora_grads);
-    }
+    attention_core_backward(l);
+    norm_again(l->p, a->saved_in, norm, a->rstd_in, w->h, l->N, l->C);
+    add_gradient(l, WEIGHT_QKV, w->d_qkv, w->h);
     if (need_dx)
-        rmsnorm_backward(a->x_in, norm->data, w->rstd, w->dh, w->dx, grad_of(norm, grads), N, C);
+        linear_backward(l->p, weight_of(l, WEIGHT_QKV), w->d_qkv, w->dh, l->N);
+    if (w->options.lora)
+        lora_backward(l->m, w, l->layer, w->h, need_dx ? w->dh : NULL, lora_grads);
+    if (need_dx)
+        norm_backward(l->p, a->saved_in, norm, a->rstd_in, w->dh, w->dx, w->dx_act,
+                      norm_gradient(w, l->grads, 2 * l->layer), true, l->N, l->C);
 }
 
-/* Adds row n of dx to the embedding row of token n. A token may occur often, so threads own
- * columns, not tokens: each element is summed by one thread in the order of n. */
-static void embedding_backward(const struct model *m, const struct workspace *w, float *grads)
+/* dh = d_hidden (B, T, C), row by row. */
+static void take_gradient(struct workspace *w, const float *d_hidden, int64_t C)
 {
-    enum { COLUMNS = 16 }; /* a cache line, so that no two threads write to the same */
-    float *table = grads + tensor_embed(m)->offset; /* (V, C) */
-    int64_t N = workspace_rows(w), C = m->config.hidden_size;
-#pragma omp parallel for schedule(static)
-    for (int64_t start = 0; start < C; start += COLUMNS) {
-        int64_t end = start + COLUMNS < C ? start + COLUMNS : C;
-        for (int64_t n = 0; n < N; n++)
-            for (int64_t j = start; j < end; j++)
-                table[(int64_t)w->tokens[n] * C + j] += w->dx[n * C + j];
-    }
+    int64_t rows = block_up(w->T);
+    for (int64_t b = 0; b < w->B; b++)
+        blocks_from_rows(w->options.precision, act_rows(w, w->dh, b * rows, block_up(C)),
+                         d_hidden + b * w->T * C, C, w->T, C);
 }
 
 void model_backward(const struct model *m, struct workspace *w, const float *d_hidden, float *grads,
                     float *lora_grads)
 {
     const struct model_config *c = &m->config;
-    const struct model_tensor *norm = tensor_norm(m);
-    int64_t N = workspace_rows(w), C = c->hidden_size;
+    int64_t N = workspace_rows(w), C = c->hidden_size, L = c->num_hidden_layers;
+    const enum kernel_precision p = w->options.precision;
     MW_ASSERT(w->options.backward && N > 0);
     MW_ASSERT(!lora_grads || w->options.lora);
-    if (!d_hidden)
-        d_hidden = w->d_hidden;
+    profile_set_phase(PHASE_BACKWARD);
+    if (d_hidden)
+        take_gradient(w, d_hidden, C);
     if (!grads && !lora_grads)
         return;
 
-    memset(w->dx, 0, (size_t)(N * C) * sizeof(float));
-    rmsnorm_forward(w->x_out, norm->data, w->h, w->rstd, N, C, c->rms_norm_eps);
-    rmsnorm_backward(w->x_out, norm->data, w->rstd, d_hidden, w->dx, grad_of(norm, grads), N, C);
-    for (int64_t l = c->num_hidden_layers - 1; l >= 0; l--) {
-        mlp_backward(m, w, l, grads);
-        attention_block_backward(m, w, l, grads, lora_grads);
+    norm_backward(p, w->saved_out, weights_norm(w->weights, 2 * L), w->rstd_out, w->dh, w->dx,
+                  w->dx_act, norm_gradient(w, grads, 2 * L), false, N, C);
+    for (int64_t l = L - 1; l >= 0; l--) {
+        struct layer_pass pass = {.m = m,
+                                  .w = w,
+                                  .layer = l,
+                                  .p = p,
+                                  .N = N,
+                                  .C = C,
+                                  .acts = &w->layers[l],
+                                  .grads = grads};
+        layer_again(m, w, l);
+        mlp_backward(&pass);
+        attention_backward_block(&pass, lora_grads);
     }
     if (grads)
-        embedding_backward(m, w, grads);
+        embed_backward(w->dx, w->ids, grads, N, C);
 }

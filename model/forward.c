@@ -6,74 +6,76 @@
  *     x += mlp(norm(x))
  *     hidden = norm(x)
  *
- * The residual stream is fp32 whatever the precision of the products.
+ * The residual stream x is fp32 whatever the precision of the products.
  */
+#include "model/forward.h"
+
 #include "model/layers.h"
 #include "model/workspace.h"
 
 #include <string.h>
 
-/* x (N, C): rows of the embedding table. */
-static void embed(const struct model *m, const struct workspace *w, float *x)
+/* to = from, both (n, C) fp32 */
+static void copy_stream(float *to, const float *from, int64_t n, int64_t C)
 {
-    const float *table = tensor_embed(m)->data; /* (V, C) */
-    int64_t N = workspace_rows(w), C = m->config.hidden_size;
 #pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < N; n++)
-        memcpy(x + n * C, table + (int64_t)w->tokens[n] * C, (size_t)C * sizeof(float));
+    for (int64_t i = 0; i < n; i += BLOCK)
+        memcpy(to + i * C, from + i * C, (size_t)(BLOCK * C) * sizeof(float));
 }
 
-/* The residual stream at its next place: a copy to add to, or the same place when nothing
- * is kept for the backward pass. */
-static void carry(const struct model *m, const struct workspace *w, const float *from, float *to)
-{
-    int64_t N = workspace_rows(w), C = m->config.hidden_size;
-    if (from == to)
-        return;
-#pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < N; n++)
-        memcpy(to + n * C, from + n * C, (size_t)C * sizeof(float));
-}
-
-/* x_mid = x_in + o_proj(attention(norm(x_in))) */
+/* x += o_proj(attention(norm(x))) */
 static void attention_block(const struct model *m, struct workspace *w, int64_t layer)
 {
     const struct model_config *c = &m->config;
+    const enum kernel_precision p = w->options.precision;
     struct layer_acts *a = &w->layers[layer];
-    int64_t B = w->B, T = w->T, N = B * T, C = c->hidden_size;
-    int64_t H = c->num_attention_heads, G = c->num_key_value_heads, D = C / H;
-    struct attention_shape shape = {.B = B, .T = T, .H = H, .G = G, .D = D};
+    struct heads_shape heads = workspace_heads(m, w);
+    int64_t N = workspace_rows(w);
 
-    rmsnorm_forward(a->x_in, tensor_layer(m, layer, LAYER_NORM_ATTN)->data, w->h, w->rstd, N, C,
-                    c->rms_norm_eps);
-    project_forward(w, tensor_layer(m, layer, LAYER_Q), w->h, a->q, false);
-    project_forward(w, tensor_layer(m, layer, LAYER_K), w->h, a->k, false);
-    project_forward(w, tensor_layer(m, layer, LAYER_V), w->h, a->v, false);
-    if (w->options.lora) {
-        lora_forward(m, w, layer, LORA_Q, w->h, a->q);
-        lora_forward(m, w, layer, LORA_V, w->h, a->v);
-    }
-    rope_apply(a->q, w->rope_cos, w->rope_sin, B, T, H, D, 0, false);
-    rope_apply(a->k, w->rope_cos, w->rope_sin, B, T, G, D, 0, false);
-    attention_forward(&shape, w->options.precision, a->q, a->k, a->v, a->att, a->lse);
-    carry(m, w, a->x_in, a->x_mid);
-    project_forward(w, tensor_layer(m, layer, LAYER_O), a->att, a->x_mid, true);
+    norm_forward(p, w->x, weights_norm(w->weights, 2 * layer), w->h, a->saved_in, a->rstd_in, N,
+                 c->hidden_size, c->rms_norm_eps);
+    linear_forward(p, weights_layer(w->weights, layer, WEIGHT_QKV), w->h, a->qkv, N);
+    if (w->options.lora)
+        lora_forward(m, w, layer, w->h);
+    heads_rotate(p, &heads, a->qkv, w->rope_cos, w->rope_sin, false);
+    heads_forward(p, &heads, a->qkv, a->att, a->lse);
+    linear_forward_add(p, weights_layer(w->weights, layer, WEIGHT_O), a->att, w->x, N);
 }
 
-/* x_out = x_mid + down_proj(silu(gate) * up), both projections of norm(x_mid) */
-static void mlp_block(const struct model *m, struct workspace *w, int64_t layer, float *x_out)
+/* y = silu(gate) * up, both projections of norm(x); gate and up are kept */
+static void mlp_inner(const struct model *m, struct workspace *w, int64_t layer)
 {
     const struct model_config *c = &m->config;
+    const enum kernel_precision p = w->options.precision;
     struct layer_acts *a = &w->layers[layer];
-    int64_t N = workspace_rows(w), C = c->hidden_size, F = c->intermediate_size;
+    int64_t N = workspace_rows(w);
 
-    rmsnorm_forward(a->x_mid, tensor_layer(m, layer, LAYER_NORM_MLP)->data, w->h, w->rstd, N, C,
-                    c->rms_norm_eps);
-    project_forward(w, tensor_layer(m, layer, LAYER_GATE), w->h, a->gate, false);
-    project_forward(w, tensor_layer(m, layer, LAYER_UP), w->h, a->up, false);
-    swiglu_forward(a->gate, a->up, w->act, N * F);
-    carry(m, w, a->x_mid, x_out);
-    project_forward(w, tensor_layer(m, layer, LAYER_DOWN), w->act, x_out, true);
+    norm_forward(p, w->x, weights_norm(w->weights, 2 * layer + 1), a->h_mid, a->saved_mid,
+                 a->rstd_mid, N, c->hidden_size, c->rms_norm_eps);
+    linear_forward_swiglu(p, weights_layer(w->weights, layer, WEIGHT_GATE_UP), a->h_mid, a->gate_up,
+                          w->y, N);
+}
+
+/* x += down_proj(y) */
+static void mlp_outer(struct workspace *w, int64_t layer)
+{
+    linear_forward_add(w->options.precision, weights_layer(w->weights, layer, WEIGHT_DOWN), w->y,
+                       w->x, workspace_rows(w));
+}
+
+void layer_again(const struct model *m, struct workspace *w, int64_t layer)
+{
+    const enum kernel_precision p = w->options.precision;
+    struct layer_acts *a = &w->layers[layer];
+    int64_t N = workspace_rows(w);
+    if (w->options.recompute == RECOMPUTE_FULL) {
+        copy_stream(w->x, a->x_in, N, block_up(m->config.hidden_size));
+        attention_block(m, w, layer);
+        mlp_inner(m, w, layer);
+    } else if (w->options.recompute == RECOMPUTE_MLP) {
+        linear_forward_swiglu(p, weights_layer(w->weights, layer, WEIGHT_GATE_UP), a->h_mid,
+                              a->gate_up, w->y, N);
+    }
 }
 
 /* Each adapter of each layer gets a mask of its own, named by a key. Drawn serially, so
@@ -87,25 +89,56 @@ static void draw_mask_keys(const struct model *m, struct workspace *w, struct rn
     }
 }
 
-const float *model_forward(const struct model *m, struct workspace *w, const uint32_t *tokens,
-                           int64_t B, int64_t T, struct rng *lora_rng)
+/* Ids and beginnings of documents of B sequences, each filled up to whole blocks. */
+static void take_batch(const struct model *m, struct workspace *w, const uint32_t *tokens)
+{
+    int64_t rows = block_up(w->T);
+    for (int64_t b = 0; b < w->B; b++) {
+        uint32_t start = 0;
+        for (int64_t t = 0; t < rows; t++) {
+            uint32_t id = t < w->T ? tokens[b * w->T + t] : UINT32_MAX;
+            MW_ASSERT(id < m->config.vocab_size || t >= w->T);
+            if (w->starts && id == w->options.document_id)
+                start = (uint32_t)t;
+            w->ids[b * rows + t] = id;
+            if (w->starts)
+                w->starts[b * rows + t] = start;
+        }
+    }
+}
+
+void model_forward(const struct model *m, struct workspace *w, const uint32_t *tokens, int64_t B,
+                   int64_t T, struct rng *lora_rng)
 {
     const struct model_config *c = &m->config;
-    int64_t L = c->num_hidden_layers;
-    MW_ASSERT(B > 0 && T > 0 && T <= w->options.T && B * T <= w->rows);
+    int64_t L = c->num_hidden_layers, N = B * block_up(T);
+    MW_ASSERT(B > 0 && T > 0 && T <= w->options.T && N <= w->rows);
+    profile_set_phase(PHASE_FORWARD);
     w->B = B;
     w->T = T;
-    for (int64_t n = 0; n < B * T; n++) {
-        MW_ASSERT(tokens[n] < c->vocab_size);
-        w->tokens[n] = tokens[n];
-    }
+    take_batch(m, w, tokens);
     draw_mask_keys(m, w, lora_rng);
-    embed(m, w, w->layers[0].x_in);
+    embed_forward(&w->weights->embedding, w->ids, w->x, N, c->hidden_size);
     for (int64_t l = 0; l < L; l++) {
+        if (w->options.backward && w->options.recompute == RECOMPUTE_FULL)
+            copy_stream(w->layers[l].x_in, w->x, N, block_up(c->hidden_size));
         attention_block(m, w, l);
-        mlp_block(m, w, l, l + 1 < L ? w->layers[l + 1].x_in : w->x_out);
+        mlp_inner(m, w, l);
+        mlp_outer(w, l);
     }
-    rmsnorm_forward(w->x_out, tensor_norm(m)->data, w->hidden, w->rstd, B * T, c->hidden_size,
-                    c->rms_norm_eps);
-    return w->hidden;
+    norm_forward(w->options.precision, w->x, weights_norm(w->weights, 2 * L), w->hidden,
+                 w->saved_out, w->rstd_out, N, c->hidden_size, c->rms_norm_eps);
+}
+
+const float *model_hidden(const struct model *m, struct workspace *w)
+{
+    const struct model_config *c = &m->config;
+    int64_t C = c->hidden_size, T = w->T;
+    MW_ASSERT(w->hidden_rows && w->B > 0);
+    for (int64_t b = 0; b < w->B; b++)
+        blocks_to_rows(KERNEL_FP32, w->x + b * block_up(T) * block_up(C),
+                       w->hidden_rows + b * T * C, C, T, C);
+    rmsnorm_forward(w->hidden_rows, weights_norm(w->weights, 2 * c->num_hidden_layers),
+                    w->hidden_rows, w->losses, w->B * T, C, c->rms_norm_eps);
+    return w->hidden_rows;
 }

@@ -84,13 +84,47 @@ static void scale_rows(float *x, int64_t n, float scale)
         x[i] *= scale;
 }
 
+/* Columns [first, first + cols) of a matrix in blocks of `width` columns, and rows of floats. */
+struct columns {
+    void *act;
+    enum kernel_precision precision;
+    int64_t width, first, cols;
+};
+
+static void columns_get(const struct columns *c, float *rows, int64_t N)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t i = 0; i < c->cols; i++) {
+            int64_t at = block_at(n, c->first + i, c->width);
+            rows[n * c->cols + i] = c->precision == KERNEL_BF16
+                                        ? bf16_value(((const uint16_t *)c->act)[at])
+                                        : ((const float *)c->act)[at];
+        }
+}
+
+static void columns_add(const struct columns *c, const float *rows, int64_t N)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t i = 0; i < c->cols; i++) {
+            int64_t at = block_at(n, c->first + i, c->width);
+            if (c->precision == KERNEL_BF16) {
+                uint16_t *x = (uint16_t *)c->act + at;
+                *x = bf16_round(bf16_value(*x) + rows[n * c->cols + i]);
+            } else
+                ((float *)c->act)[at] += rows[n * c->cols + i];
+        }
+}
+
 /* One adapter of one layer, as its two functions see it. */
 struct adapter {
     int64_t offset;     /* of A in params and gradients */
     const float *A, *B; /* (R, C), (out, R) */
     int64_t out, R, C, N;
-    float *low;   /* (N, R) scale * dropout(h) Aᵀ, kept */
-    uint64_t key; /* of its mask */
+    float *low;    /* (N, R) scale * dropout(h) Aᵀ, kept */
+    uint64_t key;  /* of its mask */
+    int64_t first; /* its column in qkv */
     enum kernel_precision precision;
 };
 
@@ -99,6 +133,7 @@ static struct adapter adapter_get(const struct model *m, const struct workspace 
 {
     const struct lora *lora = w->options.lora;
     const struct layer_acts *acts = &w->layers[layer];
+    const struct weight *W = weights_layer(w->weights, layer, WEIGHT_QKV);
     struct adapter a = {.R = lora->rank,
                         .C = m->config.hidden_size,
                         .N = workspace_rows(w),
@@ -109,43 +144,77 @@ static struct adapter adapter_get(const struct model *m, const struct workspace 
     a.B = a.A + a.R * a.C;
     a.low = target == LORA_Q ? acts->low_q : acts->low_v;
     a.key = target == LORA_Q ? acts->key_q : acts->key_v;
+    a.first = target == LORA_Q ? 0 : W->out - block_up(a.out);
     return a;
 }
 
-void lora_forward(const struct model *m, struct workspace *w, int64_t layer,
-                  enum lora_target target, const float *h, float *y)
+static struct columns columns_of(const struct adapter *a, const struct weight *qkv, void *act)
 {
-    struct adapter a = adapter_get(m, w, layer, target);
-    if (w->dropout) {
-        apply_mask(w, a.key, h, w->dropped, a.N, a.C);
-        h = w->dropped;
-    }
-    gemm(GEMM_NT, a.precision, a.N, a.R, a.C, h, a.C, a.A, a.C, a.low, a.R, false);
-    scale_rows(a.low, a.N * a.R, (float)w->options.lora->scale);
-    gemm(GEMM_NT, a.precision, a.N, a.out, a.R, a.low, a.R, a.B, a.R, y, a.out, true);
+    return (struct columns){.act = act,
+                            .precision = a->precision,
+                            .width = qkv->out,
+                            .first = a->first,
+                            .cols = a->out};
 }
 
-void lora_backward(const struct model *m, struct workspace *w, int64_t layer,
-                   enum lora_target target, const float *h, const float *dy, float *dh,
-                   float *lora_grads)
+/* The input of A: h, masked while training. */
+static const float *adapter_input(struct workspace *w, const struct adapter *a)
 {
-    struct adapter a = adapter_get(m, w, layer, target);
-    float *d_low = w->d_low; /* (N, R) gradient of dropout(h) Aᵀ */
-    gemm(GEMM_NN, a.precision, a.N, a.R, a.out, dy, a.out, a.B, a.R, d_low, a.R, false);
-    scale_rows(d_low, a.N * a.R, (float)w->options.lora->scale);
-    if (lora_grads) {
-        float *dA = lora_grads + a.offset, *dB = dA + a.R * a.C;
-        if (w->dropout) {
-            apply_mask(w, a.key, h, w->dropped, a.N, a.C);
-            h = w->dropped;
-        }
-        gemm(GEMM_TN, a.precision, a.out, a.R, a.N, dy, a.out, a.low, a.R, dB, a.R, true);
-        gemm(GEMM_TN, a.precision, a.R, a.C, a.N, d_low, a.R, h, a.C, dA, a.C, true);
+    if (!w->dropout)
+        return w->lora_h;
+    apply_mask(w, a->key, w->lora_h, w->dropped, a->N, a->C);
+    return w->dropped;
+}
+
+void lora_forward(const struct model *m, struct workspace *w, int64_t layer, const void *h)
+{
+    const struct weight *qkv = weights_layer(w->weights, layer, WEIGHT_QKV);
+    blocks_to_rows(w->options.precision, h, w->lora_h, m->config.hidden_size, workspace_rows(w),
+                   m->config.hidden_size);
+    for (int target = LORA_Q; target <= LORA_V; target++) {
+        struct adapter a = adapter_get(m, w, layer, (enum lora_target)target);
+        struct columns y = columns_of(&a, qkv, w->layers[layer].qkv);
+        const float *input = adapter_input(w, &a);
+        gemm(GEMM_NT, a.precision, a.N, a.R, a.C, input, a.C, a.A, a.C, a.low, a.R, false);
+        scale_rows(a.low, a.N * a.R, (float)w->options.lora->scale);
+        gemm(GEMM_NT, a.precision, a.N, a.out, a.R, a.low, a.R, a.B, a.R, w->lora_y, a.out, false);
+        columns_add(&y, w->lora_y, a.N);
     }
-    if (dh && w->dropout) {
-        gemm(GEMM_NN, a.precision, a.N, a.C, a.R, d_low, a.R, a.A, a.C, w->dropped, a.C, false);
-        apply_mask(w, a.key, w->dropped, w->dropped, a.N, a.C);
-        vector_add(dh, w->dropped, a.N * a.C);
-    } else if (dh)
-        gemm(GEMM_NN, a.precision, a.N, a.C, a.R, d_low, a.R, a.A, a.C, dh, a.C, true);
+}
+
+static void adapter_backward(struct workspace *w, const struct adapter *a, struct columns *d_y,
+                             struct columns *dh, float *lora_grads)
+{
+    const float *dy = w->lora_y;
+    float *d_low = w->d_low; /* (N, R) gradient of dropout(h) Aᵀ */
+    columns_get(d_y, w->lora_y, a->N);
+    gemm(GEMM_NN, a->precision, a->N, a->R, a->out, dy, a->out, a->B, a->R, d_low, a->R, false);
+    scale_rows(d_low, a->N * a->R, (float)w->options.lora->scale);
+    if (lora_grads) {
+        float *dA = lora_grads + a->offset, *dB = dA + a->R * a->C;
+        const float *h = adapter_input(w, a);
+        gemm(GEMM_TN, a->precision, a->out, a->R, a->N, dy, a->out, a->low, a->R, dB, a->R, true);
+        gemm(GEMM_TN, a->precision, a->R, a->C, a->N, d_low, a->R, h, a->C, dA, a->C, true);
+    }
+    if (!dh->act)
+        return;
+    gemm(GEMM_NN, a->precision, a->N, a->C, a->R, d_low, a->R, a->A, a->C, w->dropped, a->C, false);
+    if (w->dropout)
+        apply_mask(w, a->key, w->dropped, w->dropped, a->N, a->C);
+    columns_add(dh, w->dropped, a->N);
+}
+
+void lora_backward(const struct model *m, struct workspace *w, int64_t layer, const void *h,
+                   void *dh, float *lora_grads)
+{
+    const struct weight *qkv = weights_layer(w->weights, layer, WEIGHT_QKV);
+    int64_t C = m->config.hidden_size;
+    blocks_to_rows(w->options.precision, h, w->lora_h, C, workspace_rows(w), C);
+    struct columns to = {
+        .act = dh, .precision = w->options.precision, .width = block_up(C), .cols = C};
+    for (int target = LORA_Q; target <= LORA_V; target++) {
+        struct adapter a = adapter_get(m, w, layer, (enum lora_target)target);
+        struct columns d_y = columns_of(&a, qkv, w->d_qkv);
+        adapter_backward(w, &a, &d_y, &to, lora_grads);
+    }
 }

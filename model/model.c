@@ -57,7 +57,7 @@ static void add_layer(struct model *m, int64_t layer)
     }
 }
 
-int model_init(struct model *m, const struct model_config *c, struct err *e)
+int model_init_shape(struct model *m, const struct model_config *c, struct err *e)
 {
     memset(m, 0, sizeof(*m));
     if (model_config_check(c, e))
@@ -72,7 +72,13 @@ int model_init(struct model *m, const struct model_config *c, struct err *e)
     snprintf(add_tensor(m, 1, C, true)->name, sizeof(m->tensors->name), "model.norm.weight");
     snprintf(add_tensor(m, V, C, false)->name, sizeof(m->tensors->name), "lm_head.weight");
     MW_ASSERT(m->param_count == model_param_count(c));
+    return 0;
+}
 
+int model_init(struct model *m, const struct model_config *c, struct err *e)
+{
+    if (model_init_shape(m, c, e))
+        return -1;
     m->params = mem_map(m->params_size * sizeof(float), "model parameters", e);
     if (!m->params) {
         model_release(m);
@@ -98,25 +104,29 @@ static int layer_tensor_of(const struct model *m, size_t index)
     return (int)((index - 1) % LAYER_TENSOR_COUNT);
 }
 
+void model_random_rows(const struct model *m, size_t i, uint64_t seed, int64_t row, int64_t count,
+                       float *rows)
+{
+    const struct model_tensor *t = &m->tensors[i];
+    double C = (double)m->config.hidden_size, L = (double)m->config.num_hidden_layers;
+    int which = layer_tensor_of(m, i);
+    bool is_output = which == LAYER_O || which == LAYER_DOWN;
+    double std = is_output ? 1.0 / (sqrt(C) * L) : sqrt(2.0 / (5.0 * C));
+    /* Each row has a stream of its own, so rows can be drawn by any thread. */
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < count; r++) {
+        struct rng rng;
+        float *out = rows + r * t->cols;
+        rng_init(&rng, seed, (uint64_t)(i + 1) << 32 | (uint64_t)(row + r));
+        for (int64_t j = 0; j < t->cols; j++)
+            out[j] = t->is_norm ? 1.0f : (float)(std * rng_normal(&rng));
+    }
+}
+
 void model_randomize(struct model *m, uint64_t seed)
 {
-    double C = (double)m->config.hidden_size, L = (double)m->config.num_hidden_layers;
-    double std_plain = sqrt(2.0 / (5.0 * C));
-    double std_output = 1.0 / (sqrt(C) * L);
-    for (size_t i = 0; i < m->tensor_count; i++) {
-        struct model_tensor *t = &m->tensors[i];
-        int which = layer_tensor_of(m, i);
-        double std = which == LAYER_O || which == LAYER_DOWN ? std_output : std_plain;
-        /* Each row has a stream of its own, so rows can be drawn by any thread. */
-#pragma omp parallel for schedule(static)
-        for (int64_t row = 0; row < t->rows; row++) {
-            struct rng rng;
-            float *out = t->data + row * t->cols;
-            rng_init(&rng, seed, (uint64_t)(i + 1) << 32 | (uint64_t)row);
-            for (int64_t j = 0; j < t->cols; j++)
-                out[j] = t->is_norm ? 1.0f : (float)(std * rng_normal(&rng));
-        }
-    }
+    for (size_t i = 0; i < m->tensor_count; i++)
+        model_random_rows(m, i, seed, 0, m->tensors[i].rows, m->tensors[i].data);
 }
 
 struct model_tensor *model_find(const struct model *m, const char *name)

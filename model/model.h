@@ -14,8 +14,9 @@
  * N = B*T is used where the tokens of all sequences are treated alike.
  *
  * Tensors are row-major, last letter fastest. A weight W (out, in) is applied as
- * y = x Wᵀ, as in Hugging Face files. All parameters are fp32 masters in one
- * block; what precision the matrix products see is a setting of the workspace.
+ * y = x Wᵀ, as in Hugging Face files. A loaded model holds all parameters as fp32 in one
+ * block; while it is trained its optimiser holds them instead (train/optimizer.h). What the
+ * kernels read are copies in panels (weights.h), in the precision of the workspace.
  */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
@@ -62,13 +63,13 @@ struct model_tensor {
     int64_t rows;  /* out features; for a norm 1 */
     int64_t cols;  /* in features */
     bool is_norm;  /* one-dimensional in files: shape [cols] */
-    float *data;   /* inside model.params */
-    size_t offset; /* of data in model.params, floats: gradients and moments use it too */
+    float *data;   /* inside model.params; NULL without */
+    size_t offset; /* of data in model.params, floats */
 };
 
 struct model {
     struct model_config config;
-    float *params;      /* all parameters, fp32 */
+    float *params;      /* all parameters, fp32; NULL while an optimiser holds them */
     size_t param_count; /* floats, without padding = model_param_count() */
     size_t params_size; /* floats in the block: each tensor starts at a multiple of 16 */
     struct model_tensor *tensors;
@@ -77,10 +78,15 @@ struct model {
 
 /* Reserves the block (zeroed). */
 int model_init(struct model *m, const struct model_config *c, struct err *e);
+/* The table of tensors alone, without params. */
+int model_init_shape(struct model *m, const struct model_config *c, struct err *e);
 void model_release(struct model *m);
 /* Fills the parameters (llammlein.md §3.1): N(0, sqrt(2/(5C))), o_proj and down_proj
  * N(0, 1/(sqrt(C) L)), norms 1. Depends on the seed only. */
 void model_randomize(struct model *m, uint64_t seed);
+/* Rows [row, row + count) of tensor number i of the same, without params. rows: (count, cols) */
+void model_random_rows(const struct model *m, size_t i, uint64_t seed, int64_t row, int64_t count,
+                       float *rows);
 struct model_tensor *model_find(const struct model *m, const char *name); /* NULL if absent */
 
 /* --- LoRA (Hu et al. 2021) on q_proj and v_proj, for fine-tuned heads -------- */
@@ -98,11 +104,28 @@ void lora_release(struct lora *l);
 
 /* --- running it ------------------------------------------------------------ */
 
+/* What the backward pass computes once more instead of keeping it. All three give the same
+ * bits. */
+enum recompute {
+    RECOMPUTE_NONE, /* 1B: 40 KB a token and layer in bf16 */
+    RECOMPUTE_MLP,  /* gate and up: 21 KB */
+    RECOMPUTE_FULL  /* all but the residual stream (8 KB): a third more operations */
+};
+
+struct weights; /* weights.h */
+
 struct workspace_options {
     int64_t B, T;                    /* room for B*T tokens, 2^22 at most; sequences of at most T */
-    enum kernel_precision precision; /* of the matrix products, kernels.h */
+    enum kernel_precision precision; /* of activations and products, kernels.h */
     bool backward;                   /* keep what model_backward() needs */
-    const struct lora *lora;         /* borrowed; NULL = none */
+    enum recompute recompute;
+    bool hidden_rows;              /* room for model_hidden() */
+    bool mask_documents;           /* attention stays within a document … */
+    uint32_t document_id;          /* … which begins at each token with this id */
+    double z_loss;                 /* weight of the squared log-sum-exp in the loss; 0 = none */
+    const struct lora *lora;       /* borrowed; NULL = none */
+    const struct weights *weights; /* borrowed, of the same precision; NULL = the workspace packs
+                                      its own from m->params */
 };
 
 /* Most tokens (B*T) of a batch; keeps every sum of bytes below 2^63. */
@@ -117,29 +140,30 @@ void workspace_free(struct workspace *w);
 uint64_t workspace_bytes(const struct model_config *c, const struct workspace_options *o);
 uint64_t workspace_reserved(const struct workspace *w);
 
-/* Call after params changed (an optimiser step, a load): lets the workspace drop or
- * renew weights it keeps in packed or rounded form. (It keeps none today.) */
-void workspace_params_changed(struct workspace *w);
+/* Call after m->params changed (a load, a step by hand): packs them again. */
+void workspace_params_changed(struct workspace *w, const struct model *m);
 
-/* Runs the body on tokens (B, T), where B*T and T fit the workspace. Returns the hidden states
- * after the final norm, (B, T, C), valid until the next call. lora_rng: dropout masks while
- * training, NULL = no dropout. Ids must be < V (checked at the border; asserted here). */
-const float *model_forward(const struct model *m, struct workspace *w, const uint32_t *tokens,
-                           int64_t B, int64_t T, struct rng *lora_rng);
+/* Runs the body on tokens (B, T), where B*T and T fit the workspace. lora_rng: dropout masks
+ * while training, NULL = no dropout. Ids must be < V (checked at the border; asserted here). */
+void model_forward(const struct model *m, struct workspace *w, const uint32_t *tokens, int64_t B,
+                   int64_t T, struct rng *lora_rng);
+/* The hidden states after the final norm, (B, T, C) floats row by row, of the last
+ * model_forward(); needs options.hidden_rows. Valid until the next call. */
+const float *model_hidden(const struct model *m, struct workspace *w);
 
 #define MODEL_IGNORE UINT32_MAX /* a target that does not count */
 
 /* Next-token losses of the last model_forward(): losses (B, T) in nats, 0 where the target
- * is MODEL_IGNORE. The logits never exist whole; a block of rows at a time is computed.
- * If grads is not NULL (needs options.backward), also adds the gradient of sum(losses) * scale to
- * the lm_head part of grads and leaves that with respect to the hidden states for
- * model_backward(). */
+ * is MODEL_IGNORE. The logits never exist. If grads (in block order, weights.h) is not NULL (needs
+ * options.backward), also adds the gradient of sum(losses) * scale to the lm_head part of grads
+ * and leaves that with respect to the hidden states for model_backward(). */
 void model_loss(const struct model *m, struct workspace *w, const uint32_t *targets, float *losses,
                 float *grads, float scale);
 
 /* Backward pass of the last model_forward(). d_hidden (B, T, C) is the gradient with respect
- * to its result; NULL = the one model_loss() left. Adds to grads (layout of model.params;
- * NULL = the body is frozen) and to lora_grads (layout of lora.params; NULL = none). */
+ * to model_hidden(), row by row; NULL = the one model_loss() left. Adds to grads (in block order,
+ * weights.h; NULL = the body is frozen) and to lora_grads (layout of lora.params; NULL = none).
+ * Once after each model_forward(): it overwrites what that left. */
 void model_backward(const struct model *m, struct workspace *w, const float *d_hidden, float *grads,
                     float *lora_grads);
 

@@ -2,32 +2,35 @@
  * What a workspace holds. Private to model/.
  *
  * One mapping holds everything, the struct itself included, so that
- * workspace_bytes() is exact. N = B*T rows everywhere: all but attention treats
- * the tokens of all sequences alike.
+ * workspace_bytes() is exact. Matrices are in blocks (kernels/blocks.h): "act" ones of
+ * the precision that is trained in, "fp32" ones always float. Their rows are tokens, each
+ * sequence filled up to a multiple of 32: N = B * block_up(T). Widths C, F, V stand for
+ * their multiples of 32 here.
  *
- * For the backward pass a layer keeps what is dear to compute (projections,
- * attention, gate and up). What is cheap is computed again: the outputs of both
- * norms and silu(gate) * up. That saves 2C + F of 6C + 2GD + 3F floats a token and
- * layer: a third.
+ * For the backward pass a layer keeps what is dear to compute. What is cheap is computed
+ * again: the outputs of both norms, and silu(gate) * up. How much is kept beyond that is
+ * workspace_options.recompute.
  */
 #ifndef MODEL_WORKSPACE_H
 #define MODEL_WORKSPACE_H
 
+#include "model/kernels/profile.h"
 #include "model/model.h"
+#include "model/weights.h"
 
-/* Kept by one layer. Without a backward pass all layers share one set, in which x_mid
- * and the next layer's x_in are x_in. */
+/* Kept by one layer. What is not kept, all layers share. */
 struct layer_acts {
-    float *x_in;  /* (N, C)    residual stream before the layer */
-    float *q;     /* (N, H, D) after rotation */
-    float *k;     /* (N, G, D) after rotation */
-    float *v;     /* (N, G, D) */
-    float *att;   /* (N, H, D) attention's output, before o_proj */
-    float *lse;   /* (B, H, T) */
-    float *x_mid; /* (N, C)    residual stream between attention and mlp */
-    float *gate;  /* (N, F) */
-    float *up;    /* (N, F) */
-    /* with LoRA only: */
+    float *x_in;     /* (N, C) fp32  residual stream before the layer; RECOMPUTE_FULL only */
+    void *saved_in;  /* (N, C) act   the same, rounded: input of the attention norm */
+    float *rstd_in;  /* (N) */
+    void *qkv;       /* (N, C + 2GD) act  queries and keys after rotation */
+    void *att;       /* (N, C) act   attention's output, before o_proj */
+    float *lse;      /* (B, H, T) */
+    void *saved_mid; /* (N, C) act   residual stream between attention and mlp, rounded */
+    float *rstd_mid; /* (N) */
+    void *h_mid;     /* (N, C) act   the mlp norm's output; kept by RECOMPUTE_MLP only */
+    void *gate_up;   /* (N, 2F) act  by turns; then its gradient */
+    /* with LoRA only, row by row: */
     float *low_q;   /* (N, R) scale * dropout(h) Aqᵀ */
     float *low_v;   /* (N, R) */
     uint64_t key_q; /* of the dropout masks of the last forward pass */
@@ -36,63 +39,80 @@ struct layer_acts {
 
 struct workspace {
     struct workspace_options options;
-    uint64_t bytes; /* of the mapping */
-    int64_t rows;   /* B*T it has room for */
+    uint64_t bytes;                /* of the mapping */
+    int64_t rows;                  /* N it has room for */
+    const struct weights *weights; /* the optimiser's, or own */
+    struct weights own;
 
     /* the last model_forward() */
     int64_t B, T;
-    uint32_t *tokens; /* (N) */
+    uint32_t *ids;    /* (N), UINT32_MAX where a sequence is filled up */
+    uint32_t *starts; /* (N) first position of the token's document; NULL = no mask */
     bool dropout;     /* with masks */
 
     struct layer_acts *layers;  /* (L) */
     float *rope_cos, *rope_sin; /* (T, D/2) */
-    float *x_out;               /* (N, C) residual stream after the last layer */
-    float *hidden;              /* (N, C) after the final norm */
-    float *h;                   /* (N, C) scratch: output of a layer's norm */
-    float *rstd;                /* (N)    scratch */
-    float *act;     /* (N, F) scratch: silu(gate) * up; in the backward pass then dgate */
-    float *logits;  /* (LOSS_ROWS or fewer, V) */
-    float *dropped; /* (N, C) scratch with LoRA: dropout(h), and its gradient */
+    float *x;                   /* (N, C) fp32 residual stream, as far as it has come */
+    void *h;                    /* (N, C) act  scratch: output of a norm */
+    void *y;                    /* (N, F) act  scratch: silu(gate) * up */
+    void *saved_out;            /* (N, C) act  residual stream after the last layer */
+    float *rstd_out;            /* (N) */
+    void *hidden;               /* (N, C) act  after the final norm */
+    float *hidden_rows;         /* (B, T, C) floats row by row: model_hidden() */
+
+    /* of model_loss(), for LOSS_ROWS rows or fewer */
+    void *e; /* (rows, V) act  with options.backward */
+    struct softmax_stats stats;
+    uint32_t *targets; /* (N) */
+    float *losses;     /* (N) */
 
     /* with options.backward only: */
-    float *d_hidden; /* (N, C) left by model_loss() */
-    float *dx;       /* (N, C) gradient of the residual stream */
-    float *dh;       /* (N, C) of a norm's output, and of attention's output */
-    float *d_act;    /* (N, F) */
-    float *d_up;     /* (N, F) */
-    float *dq;       /* (N, H, D) */
-    float *dk, *dv;  /* (N, G, D) */
-    float *d_low;    /* (N, R) with LoRA */
+    float *dx;    /* (N, C) fp32 gradient of the residual stream */
+    void *dx_act; /* (N, C) act  the same, rounded */
+    void *dh;     /* (N, C) act  gradient of a norm's output; left by model_loss() */
+    void *d_att;  /* (N, C) act */
+    void *d_qkv;  /* (N, C + 2GD) act */
+
+    /* with LoRA only, row by row: */
+    float *lora_h;  /* (N, C) the norm's output */
+    float *lora_y;  /* (N, C) what an adapter adds; gradient of queries or values */
+    float *dropped; /* (N, C) dropout(h), and its gradient */
+    float *d_low;   /* (N, R) */
 };
 
-/* Rows of logits that exist at a time: enough for the products of the head to be large. */
-#define LOSS_ROWS 1024
-
-/* y (N, out) = x (N, in) Wᵀ; with add, y += */
-void project_forward(const struct workspace *w, const struct model_tensor *W, const float *x,
-                     float *y, bool add);
-/* dx (N, in) = dy (N, out) W; with add, dx += */
-void project_backward(const struct workspace *w, const struct model_tensor *W, const float *dy,
-                      float *dx, bool add);
-/* dW (out, in) += dyᵀ x, at its place in grads; nothing if grads is NULL (frozen body). */
-void project_gradient(const struct workspace *w, const struct model_tensor *W, const float *dy,
-                      const float *x, float *grads);
+/* Rows whose logits exist at a time: enough for the products of the head to be large. */
+#define LOSS_ROWS 2048
 
 static inline int64_t workspace_rows(const struct workspace *w) /* N of the last forward pass */
 {
-    return w->B * w->T;
+    return w->B * block_up(w->T);
+}
+
+/* A part of a matrix in blocks of `cols` columns, from row `row` (a multiple of 32) on. */
+static inline void *act_rows(const struct workspace *w, void *act, int64_t row, int64_t cols)
+{
+    return (char *)act + (size_t)(row * cols) * act_bytes(w->options.precision);
+}
+
+static inline struct heads_shape workspace_heads(const struct model *m, const struct workspace *w)
+{
+    const struct model_config *c = &m->config;
+    return (struct heads_shape){.B = w->B,
+                                .T = w->T,
+                                .H = c->num_attention_heads,
+                                .G = c->num_key_value_heads,
+                                .D = c->hidden_size / c->num_attention_heads,
+                                .starts = w->starts};
 }
 
 /* --- LoRA, lora.c ------------------------------------------------------------ */
 enum lora_target { LORA_Q, LORA_V };
 
-/* y (N, out) += scale * dropout(h) Aᵀ Bᵀ for q or v of a layer. h: (N, C) */
-void lora_forward(const struct model *m, struct workspace *w, int64_t layer,
-                  enum lora_target target, const float *h, float *y);
-/* Given dy (N, out): adds to lora_grads the gradients of A and B, and to dh (N, C; NULL = not
- * wanted) that of h. lora_grads may be NULL. */
-void lora_backward(const struct model *m, struct workspace *w, int64_t layer,
-                   enum lora_target target, const float *h, const float *dy, float *dh,
-                   float *lora_grads);
+/* qkv += scale * dropout(h) Aᵀ Bᵀ in the columns of queries and of values. h: (N, C) act */
+void lora_forward(const struct model *m, struct workspace *w, int64_t layer, const void *h);
+/* Given d_qkv: adds to lora_grads (NULL = none) the gradients of A and B, and to dh (N, C) act
+ * (NULL = not wanted) that of h. */
+void lora_backward(const struct model *m, struct workspace *w, int64_t layer, const void *h,
+                   void *dh, float *lora_grads);
 
 #endif

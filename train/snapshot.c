@@ -359,7 +359,7 @@ static int restore_from(struct trainer *t, const char *folder, const struct snap
     t->skipped_row = at.skipped_row;
     t->seconds = at.seconds;
     *lengths = at.lengths;
-    workspace_params_changed(t->workspace);
+    workspace_params_changed(t->workspace, &t->model);
     return 1;
 }
 

@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 
 #include "common/log.h"
+#include "model/weights.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -30,7 +31,8 @@ static int reserve_all(struct trainer *t, struct err *e)
     size_t n = micro_tokens(s);
     if (model_init(&t->model, &s->model, e))
         return -1;
-    t->grads = reserve(t->model.params_size, "gradients", e);
+    t->in_blocks = reserve(weights_size(&s->model), "gradients", e);
+    t->grads = t->in_blocks ? reserve(t->model.params_size, "gradients", e) : NULL;
     t->m = t->grads ? reserve(t->model.params_size, "first moments", e) : NULL;
     t->v = t->m ? reserve(t->model.params_size, "second moments", e) : NULL;
     if (!t->v)
@@ -68,7 +70,7 @@ int trainer_init(struct trainer *t, const struct settings *s, const struct shard
         return -1;
     }
     model_randomize(&t->model, (uint64_t)s->seed);
-    workspace_params_changed(t->workspace);
+    workspace_params_changed(t->workspace, &t->model);
     return 0;
 }
 
@@ -76,6 +78,8 @@ void trainer_release(struct trainer *t)
 {
     size_t bytes = t->model.params_size * sizeof(float);
     workspace_free(t->workspace);
+    if (t->in_blocks)
+        mem_unmap(t->in_blocks, weights_size(&t->model.config) * sizeof(float));
     mem_unmap(t->grads, bytes);
     mem_unmap(t->m, bytes);
     mem_unmap(t->v, bytes);
@@ -103,7 +107,7 @@ int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, stru
     const uint64_t position = t->loader.position;
     double loss_sum = 0;
 
-    memset(t->grads, 0, t->model.params_size * sizeof(float));
+    memset(t->in_blocks, 0, weights_size(&s->model) * sizeof(float));
     for (int64_t done = 0; done < t->sequences;) {
         if (stop && *stop) {
             t->loader.position = position;
@@ -116,8 +120,8 @@ int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, stru
             return -1;
         }
         model_forward(&t->model, t->workspace, t->inputs, B, T, NULL);
-        model_loss(&t->model, t->workspace, t->targets, t->losses, t->grads, scale);
-        model_backward(&t->model, t->workspace, NULL, t->grads, NULL);
+        model_loss(&t->model, t->workspace, t->targets, t->losses, t->in_blocks, scale);
+        model_backward(&t->model, t->workspace, NULL, t->in_blocks, NULL);
         loss_sum += sum_losses(t->losses, (size_t)(B * T));
         done += B;
     }
@@ -133,6 +137,7 @@ void trainer_update(struct trainer *t)
     t->step++;
     t->tokens += (uint64_t)s->batch_tokens;
     t->lr = schedule_lr(&t->schedule, (int64_t)t->step);
+    weights_get_all(&t->model, t->in_blocks, t->grads);
     t->grad_norm = grad_norm(t->grads, n);
     t->skipped_last = !isfinite(t->loss) || !isfinite(t->grad_norm);
     if (t->skipped_last) {
@@ -144,7 +149,7 @@ void trainer_update(struct trainer *t)
     t->skipped_row = 0;
     t->updates++;
     adamw_step(&s->adamw, t->model.params, t->grads, t->m, t->v, n, t->updates, t->lr, clip);
-    workspace_params_changed(t->workspace);
+    workspace_params_changed(t->workspace, &t->model);
 }
 
 int trainer_valid_loss(struct trainer *t, double *loss, struct err *e)

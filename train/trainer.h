@@ -28,6 +28,7 @@ struct trainer {
     struct loader loader;
     struct loader valid; /* of PREFIX.valid; valid.shard is NULL without one */
     struct schedule schedule;
+    float *in_blocks;           /* gradients in block order, model/weights.h */
     float *grads, *m, *v;       /* layout and size of model.params */
     uint32_t *inputs, *targets; /* (B, T) */
     float *losses;              /* (B, T) */

@@ -54,13 +54,14 @@ static double nats_by_hand(const uint32_t *s, uint64_t n)
 {
     struct workspace *w;
     struct err e;
-    struct workspace_options o = {.B = 1, .T = L};
+    struct workspace_options o = {.B = 1, .T = L, .hidden_rows = true};
     float *logits = mem_alloc(L * VOCAB * sizeof(*logits));
     double nats = 0;
     assert_works(workspace_init(&w, &model, &o, &e), e);
     for (uint64_t done = 0; done < n;) {
         uint64_t end = done + L < n ? done + L : n, from = end > L ? end - L : 0;
-        const float *h = model_forward(&model, w, s + from, 1, (int64_t)(end - from), NULL);
+        model_forward(&model, w, s + from, 1, (int64_t)(end - from), NULL);
+        const float *h = model_hidden(&model, w);
         model_logits(&model, w, h, (int64_t)(end - from), logits);
         for (; done < end; done++) {
             const float *z = logits + (done - from) * VOCAB;

@@ -230,7 +230,7 @@ static void steps_of_pytorch(void **state)
     assert_works(model_init(&m, &model.config, &e), e);
     assert_works(finetune_init(&f, &m, &o, 3, LONGEST, &e), e);
     golden_weights(&m, &f);
-    workspace_params_changed(f.workspace);
+    workspace_params_changed(f.workspace, f.model);
     assert_works(finetune_train(&f, items, 6, weights, NULL, &e), e);
     finetune_predict(&f, items, 6, logits, NULL);
     FILE *golden = fopen("tests/golden/eval/finetune.txt", "r");

@@ -94,7 +94,7 @@ static int make(const char *run, struct err *e)
 static int write_logits(const struct model *m, const uint32_t *tokens, int64_t T, const char *path,
                         struct err *e)
 {
-    struct workspace_options o = {.B = 1, .T = T, .precision = KERNEL_FP32};
+    struct workspace_options o = {.B = 1, .T = T, .precision = KERNEL_FP32, .hidden_rows = true};
     struct workspace *w;
     if (kernels_init(e) || workspace_init(&w, m, &o, e))
         return -1;
@@ -102,7 +102,8 @@ static int write_logits(const struct model *m, const uint32_t *tokens, int64_t T
     float *logits = mem_map(bytes, "logits", e);
     int rc = logits ? 0 : -1;
     if (!rc) {
-        model_logits(m, w, model_forward(m, w, tokens, 1, T, NULL), T, logits);
+        model_forward(m, w, tokens, 1, T, NULL);
+        model_logits(m, w, model_hidden(m, w), T, logits);
         rc = fs_write(path, logits, bytes, e);
     }
     mem_unmap(logits, bytes);
