@@ -9,6 +9,7 @@
 #   make lint       law of includes, format, banned functions
 #   make bench-kernels  GFLOP/s of the hot loops at every CPU level
 #   make bench-linear   GFLOP/s of the products on matrices in blocks
+#   make bench-update   Gparam/s of an optimiser step, against the memory's bandwidth
 #   make format     rewrite the sources with clang-format
 #   make help
 #
@@ -51,7 +52,8 @@ TESTS   := $(wildcard tests/common/test_*.c tests/data/test_*.c tests/tokenizer/
 TEST_BINS := $(TESTS:%.c=$B/%)
 LINKS   := data tokenizer train checkpoints eval generate
 
-.PHONY: all test unit unit-build cli check peers fault fuzz fuzz-run lint format clean help
+.PHONY: all test unit unit-build cli check peers fault fuzz fuzz-run lint format clean help \
+        bench-kernels bench-linear bench-update
 .SECONDARY:
 all: bin/mundwerk
 
@@ -86,10 +88,7 @@ cli: bin/mundwerk
 
 test: all lint unit cli
 
-bench-linear: $B/tests/bench/bench_linear
-	$(Q)$< $(BENCH_ARGS)
-
-bench-kernels: $B/tests/bench/bench_kernels
+bench-kernels bench-linear bench-update: bench-%: $B/tests/bench/bench_%
 	$(Q)$< $(BENCH_ARGS)
 
 # What the checks against other programs need (tests/peers/, by hand: they want Python).

@@ -164,6 +164,7 @@ int kernels_init(struct err *e)
     rows_fill_c(&kernels);
     peak_fill_c(&kernels);
     blocks_fill_c(&kernels);
+    update_fill_c(&kernels);
 #if defined(__x86_64__)
     if (level >= CPU_AVX2) {
         gemm_fill_avx2(&kernels);
@@ -173,6 +174,7 @@ int kernels_init(struct err *e)
         rows_fill_avx2(&kernels);
         peak_fill_avx2(&kernels);
         blocks_fill_avx2(&kernels);
+        update_fill_avx2(&kernels);
     }
     if (level >= CPU_AVX512) {
         gemm_fill_avx512(&kernels);
@@ -182,6 +184,7 @@ int kernels_init(struct err *e)
         rows_fill_avx512(&kernels);
         peak_fill_avx512(&kernels);
         blocks_fill_avx512(&kernels);
+        update_fill_avx512(&kernels);
     }
     if (level >= CPU_AMX) {
         gemm_fill_amx(&kernels);

@@ -47,6 +47,26 @@ INLINE vf vf_select(vi mask, vf yes, vf no)
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
 
+/* Past the caches, for what is only written; p at a multiple of the vector's bytes. simd_fence()
+ * orders such stores before what other threads may see next. */
+INLINE void vf_stream(float *p, vf x)
+{
+#if LANES == 16
+    _mm512_stream_ps(p, (__m512)x);
+#elif LANES == 8
+    _mm256_stream_ps(p, (__m256)x);
+#else
+    vf_store(p, x);
+#endif
+}
+
+INLINE void simd_fence(void)
+{
+#if LANES > 4
+    _mm_sfence();
+#endif
+}
+
 /* The lowest n lanes, 0 <= n <= LANES; a partial load fills with zeros and touches nothing
  * beyond them. */
 #if LANES == 16

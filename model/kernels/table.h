@@ -10,6 +10,7 @@
 #define MODEL_KERNELS_TABLE_H
 
 #include "model/kernels/kernels.h"
+#include "model/kernels/update.h"
 
 /* A matrix product of packed panels. An operand is cut into panels of `mr` rows of A or `nr`
  * columns of B, k_step values of k deep; a panel's layout is the engine's own secret, only
@@ -224,6 +225,9 @@ struct kernels {
     void (*adamw)(float *p, const float *g, float *m, float *v, int64_t n,
                   const struct adamw_constants *k);
     double (*sum_squares)(const float *x, int64_t n);
+    /* blocks [begin, end); without a rule only packs */
+    void (*update)(const struct update *u, const struct update_rule *rule, int64_t begin,
+                   int64_t end);
 };
 
 extern struct kernels kernels;
@@ -274,5 +278,8 @@ void peak_fill_c(struct kernels *k);
 void peak_fill_avx2(struct kernels *k);
 void peak_fill_avx512(struct kernels *k);
 void peak_fill_amx(struct kernels *k);
+void update_fill_c(struct kernels *k);
+void update_fill_avx2(struct kernels *k);
+void update_fill_avx512(struct kernels *k);
 
 #endif
