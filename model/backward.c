@@ -61,6 +61,17 @@ static void mlp_backward(const struct layer_pass *l)
                   norm_gradient(w, l->grads, 2 * l->layer + 1), true, l->N, l->C);
 }
 
+/* d_qkv: gradient of the normed query and key heads → of what they were */
+static void qk_norm_backward(const struct layer_pass *l, const struct heads_shape *heads)
+{
+    const struct model_config *c = &l->m->config;
+    const float *norms = l->w->weights->norms;
+    float *grads = l->grads ? l->grads + l->w->weights->norms_offset : NULL;
+    int64_t q = weights_qk_norm_at(c, l->layer, 0), k = weights_qk_norm_at(c, l->layer, 1);
+    heads_norm_backward(l->p, heads, l->acts->raw_qk, l->acts->rstd_qk, norms + q, norms + k,
+                        l->w->d_qkv, grads ? grads + q : NULL, grads ? grads + k : NULL);
+}
+
 /* From dx, the gradient of x_mid, to d_qkv before rotation. */
 static void attention_core_backward(const struct layer_pass *l)
 {
@@ -70,6 +81,8 @@ static void attention_core_backward(const struct layer_pass *l)
     add_gradient(l, WEIGHT_O, w->dx_act, l->acts->att);
     heads_backward(l->p, &heads, l->acts->qkv, l->acts->att, l->acts->lse, w->d_att, w->d_qkv);
     heads_rotate(l->p, &heads, w->d_qkv, w->rope_cos, w->rope_sin, true);
+    if (l->m->config.qk_norm)
+        qk_norm_backward(l, &heads);
 }
 
 /* dx: gradient of x_in + attention(x_in) → of x_in. Where nothing below needs dx (the first

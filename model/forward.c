@@ -37,6 +37,10 @@ static void attention_block(const struct model *m, struct workspace *w, int64_t 
     linear_forward(p, weights_layer(w->weights, layer, WEIGHT_QKV), w->h, a->qkv, N);
     if (w->options.lora)
         lora_forward(m, w, layer, w->h);
+    if (c->qk_norm)
+        heads_norm_forward(p, &heads, a->qkv, a->raw_qk, a->rstd_qk,
+                           w->weights->norms + weights_qk_norm_at(c, layer, 0),
+                           w->weights->norms + weights_qk_norm_at(c, layer, 1), c->rms_norm_eps);
     heads_rotate(p, &heads, a->qkv, w->rope_cos, w->rope_sin, false);
     heads_forward(p, &heads, a->qkv, a->att, a->lse);
     linear_forward_add(p, weights_layer(w->weights, layer, WEIGHT_O), a->att, w->x, N);

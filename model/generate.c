@@ -29,7 +29,7 @@ struct generator {
     float *rope_cos, *rope_sin; /* (context_max, D/2) */
     float *x;                   /* (n, C) residual stream */
     float *h;                   /* (n, C) a norm's output; attention's output */
-    float *rstd;                /* (n) */
+    float *rstd;                /* (n, H) */
     float *q;                   /* (n, H, D) */
     float *scores;              /* (n, H, context_max) */
     float *gate, *up, *act;     /* (n, F) */
@@ -48,7 +48,7 @@ static void place(struct generator *g, struct arena *a)
     g->rope_sin = arena_floats(a, g->context_max, D / 2);
     g->x = arena_floats(a, n, C);
     g->h = arena_floats(a, n, C);
-    g->rstd = arena_floats(a, n, 1);
+    g->rstd = arena_floats(a, n * H, 1);
     g->q = arena_floats(a, n, C);
     g->scores = arena_floats(a, n * H, g->context_max);
     g->gate = arena_floats(a, n, F);
@@ -161,6 +161,12 @@ static void layer_forward(struct generator *g, int64_t layer, int64_t n)
     linear(g, tensor_layer(m, layer, LAYER_Q), g->h, g->q, n, false);
     linear(g, tensor_layer(m, layer, LAYER_K), g->h, k, n, false);
     linear(g, tensor_layer(m, layer, LAYER_V), g->h, v, n, false);
+    if (c->qk_norm) {
+        rmsnorm_forward(g->q, tensor_qk_norm(m, layer, 0)->data, g->q, g->rstd, n * H, D,
+                        c->rms_norm_eps);
+        rmsnorm_forward(k, tensor_qk_norm(m, layer, 1)->data, k, g->rstd, n * G, D,
+                        c->rms_norm_eps);
+    }
     rope_apply(g->q, g->rope_cos, g->rope_sin, 1, n, H, D, g->position, false);
     rope_apply(k, g->rope_cos, g->rope_sin, 1, n, G, D, g->position, false);
     attend(g, layer, n);

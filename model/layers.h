@@ -2,7 +2,7 @@
  * Which tensor is which: the order of model.tensors, for the files of model/.
  *
  * It is the order of transformers' state_dict: embedding, nine tensors a layer,
- * final norm, head.
+ * final norm, head; and after these, with qk_norm, the norms of query and key heads.
  */
 #ifndef MODEL_LAYERS_H
 #define MODEL_LAYERS_H
@@ -35,12 +35,19 @@ static inline const struct model_tensor *tensor_layer(const struct model *m, int
 
 static inline const struct model_tensor *tensor_norm(const struct model *m)
 {
-    return &m->tensors[m->tensor_count - 2]; /* (C) */
+    return &m->tensors[1 + m->config.num_hidden_layers * LAYER_TENSOR_COUNT]; /* (C) */
 }
 
 static inline const struct model_tensor *tensor_head(const struct model *m)
 {
-    return &m->tensors[m->tensor_count - 1]; /* (V, C) */
+    return tensor_norm(m) + 1; /* (V, C) */
+}
+
+/* of query heads (which 0) or key heads (1) of a layer; with qk_norm only */
+static inline const struct model_tensor *tensor_qk_norm(const struct model *m, int64_t layer,
+                                                        int which)
+{
+    return tensor_head(m) + 1 + 2 * layer + which; /* (D) */
 }
 
 #endif

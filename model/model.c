@@ -57,6 +57,16 @@ static void add_layer(struct model *m, int64_t layer)
     }
 }
 
+static void add_qk_norms(struct model *m, int64_t layer)
+{
+    for (int which = 0; which < 2; which++) {
+        struct model_tensor *t = add_tensor(
+            m, 1, m->config.hidden_size / m->config.num_attention_heads, true);
+        snprintf(t->name, sizeof(t->name), "model.layers.%lld.self_attn.%c_norm.weight",
+                 (long long)layer, "qk"[which]);
+    }
+}
+
 int model_init_shape(struct model *m, const struct model_config *c, struct err *e)
 {
     memset(m, 0, sizeof(*m));
@@ -64,13 +74,15 @@ int model_init_shape(struct model *m, const struct model_config *c, struct err *
         return -1;
     int64_t C = c->hidden_size, V = c->vocab_size, L = c->num_hidden_layers;
     m->config = *c;
-    m->tensors = mem_zalloc((size_t)(3 + LAYER_TENSOR_COUNT * L), sizeof(*m->tensors));
+    m->tensors = mem_zalloc((size_t)(3 + (LAYER_TENSOR_COUNT + 2) * L), sizeof(*m->tensors));
     snprintf(add_tensor(m, V, C, false)->name, sizeof(m->tensors->name),
              "model.embed_tokens.weight");
     for (int64_t l = 0; l < L; l++)
         add_layer(m, l);
     snprintf(add_tensor(m, 1, C, true)->name, sizeof(m->tensors->name), "model.norm.weight");
     snprintf(add_tensor(m, V, C, false)->name, sizeof(m->tensors->name), "lm_head.weight");
+    for (int64_t l = 0; l < L && c->qk_norm; l++)
+        add_qk_norms(m, l);
     MW_ASSERT(m->param_count == model_param_count(c));
     return 0;
 }
@@ -99,7 +111,7 @@ void model_release(struct model *m)
 /* The layer's tensor an index of the table stands for, or -1. */
 static int layer_tensor_of(const struct model *m, size_t index)
 {
-    if (index == 0 || index >= m->tensor_count - 2)
+    if (index == 0 || index > (size_t)(m->config.num_hidden_layers * LAYER_TENSOR_COUNT))
         return -1;
     return (int)((index - 1) % LAYER_TENSOR_COUNT);
 }

@@ -42,6 +42,7 @@ struct model_config {
     double rope_theta;
     double rms_norm_eps;
     bool tie_word_embeddings; /* only false is supported; true is refused */
+    bool qk_norm; /* RMSNorm of query and key heads: no Llama any more, config.json says qwen3 */
 };
 
 /* 0, or a sentence naming the key that does not fit (heads must divide, sizes > 0, nothing
@@ -73,7 +74,7 @@ struct model {
     size_t param_count; /* floats, without padding = model_param_count() */
     size_t params_size; /* floats in the block: each tensor starts at a multiple of 16 */
     struct model_tensor *tensors;
-    size_t tensor_count; /* 3 + 9 L: embed, per layer 9, final norm, head */
+    size_t tensor_count; /* 3 + 9 L: embed, per layer 9, final norm, head; 2 L norms of heads */
 };
 
 /* Reserves the block (zeroed). */

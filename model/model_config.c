@@ -74,7 +74,8 @@ static uint64_t layer_matrix_params(const struct model_config *c)
 uint64_t model_param_count(const struct model_config *c)
 {
     uint64_t C = c->hidden_size, L = c->num_hidden_layers, V = c->vocab_size;
-    return V * C + L * (layer_matrix_params(c) + 2 * C) + C + V * C;
+    uint64_t heads = c->qk_norm ? 2 * C / c->num_attention_heads : 0; /* norms of query and key */
+    return V * C + L * (layer_matrix_params(c) + 2 * C + heads) + C + V * C;
 }
 
 double model_train_flops(const struct model_config *c, int64_t T)
@@ -98,8 +99,8 @@ void model_config_put_json(const struct model_config *c, struct buf *out)
      * other readers still expect the old ones (evaluation.md §5.1). */
     buf_printf(out,
                "{\n"
-               "  \"architectures\": [\"LlamaForCausalLM\"],\n"
-               "  \"model_type\": \"llama\",\n"
+               "  \"architectures\": [\"%s\"],\n"
+               "  \"model_type\": \"%s\",\n"
                "  \"vocab_size\": %lld,\n"
                "  \"hidden_size\": %lld,\n"
                "  \"intermediate_size\": %lld,\n"
@@ -108,6 +109,7 @@ void model_config_put_json(const struct model_config *c, struct buf *out)
                "  \"num_key_value_heads\": %lld,\n"
                "  \"head_dim\": %lld,\n"
                "  \"max_position_embeddings\": %lld,\n",
+               c->qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM", c->qk_norm ? "qwen3" : "llama",
                (long long)c->vocab_size, (long long)c->hidden_size, (long long)c->intermediate_size,
                (long long)c->num_hidden_layers, (long long)c->num_attention_heads,
                (long long)c->num_key_value_heads,
@@ -199,6 +201,18 @@ static int expect_string(struct json *j, const char *want, const char *complaint
     return rc;
 }
 
+/* A Qwen 3 is a Llama with norms of query and key heads. */
+static int read_model_type(struct json *j, bool *qk_norm)
+{
+    struct buf s = {0};
+    int rc = json_string(j, &s);
+    *qk_norm = !rc && s.len == 5 && !memcmp(s.data, "qwen3", 5);
+    if (!rc && !*qk_norm && (s.len != 5 || memcmp(s.data, "llama", 5) != 0))
+        rc = json_fail(j, "only model_type \"llama\" and \"qwen3\" are supported");
+    buf_release(&s);
+    return rc;
+}
+
 static int expect_false(struct json *j, const char *complaint)
 {
     bool value;
@@ -258,7 +272,7 @@ static int read_key(struct json *j, enum config_key key, struct config_reading *
     case KEY_TIE:
         return json_bool(j, &c->tie_word_embeddings);
     case KEY_MODEL_TYPE:
-        return expect_string(j, "llama", "only model_type \"llama\" is supported");
+        return read_model_type(j, &c->qk_norm);
     case KEY_HIDDEN_ACT:
         return expect_string(j, "silu", "only hidden_act \"silu\" is supported");
     case KEY_ATTENTION_BIAS:

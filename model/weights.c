@@ -69,8 +69,8 @@ static size_t norms_offset(const struct model_config *c)
 
 size_t weights_size(const struct model_config *c)
 {
-    size_t norms = (size_t)((2 * c->num_hidden_layers + 1) * block_up(c->hidden_size));
-    return area_up(norms_offset(c) + norms);
+    int64_t layers_with_heads = c->qk_norm ? c->num_hidden_layers : 0;
+    return area_up(norms_offset(c) + (size_t)weights_qk_norm_at(c, layers_with_heads, 0));
 }
 
 static struct weights_place place_in_layer(const struct model_config *c, int64_t layer,
@@ -107,6 +107,14 @@ static struct weights_place place_norm(const struct model_config *c, int64_t nor
                                   .cols = c->hidden_size};
 }
 
+static struct weights_place place_qk_norm(const struct model_config *c, int64_t layer, int which)
+{
+    return (struct weights_place){.offset = norms_offset(c) +
+                                            (size_t)weights_qk_norm_at(c, layer, which),
+                                  .rows = 1,
+                                  .cols = c->hidden_size / c->num_attention_heads};
+}
+
 struct weights_place weights_place(const struct model_config *c, size_t tensor)
 {
     int64_t L = c->num_hidden_layers, i = (int64_t)tensor - 1;
@@ -114,6 +122,10 @@ struct weights_place weights_place(const struct model_config *c, size_t tensor)
         return (struct weights_place){.rows = c->vocab_size, .cols = c->hidden_size};
     if (i == L * LAYER_TENSOR_COUNT)
         return place_norm(c, 2 * L);
+    if (i > L * LAYER_TENSOR_COUNT + 1) {
+        int64_t norm = i - L * LAYER_TENSOR_COUNT - 2;
+        return place_qk_norm(c, norm / 2, (int)(norm % 2));
+    }
     if (i > L * LAYER_TENSOR_COUNT)
         return (struct weights_place){.offset = head_offset(c),
                                       .rows = c->vocab_size,

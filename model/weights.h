@@ -11,7 +11,8 @@
  *     embedding   (V, C) row by row, filled up to a multiple of 1,024
  *     layers      QKV, O, GATE_UP, DOWN, in blocks (kernels/blocks.h), filled up with zeros
  *     head        (V, C) in blocks
- *     norms       2 L + 1 rows of block_up(C) values: layer 0 attention, layer 0 mlp, …, final
+ *     norms       2 L + 1 rows of block_up(C) values: layer 0 attention, layer 0 mlp, …, final;
+ *                 with qk_norm 2 L rows of block_up(D) more: layer 0 query, layer 0 key, …
  *
  * so that an optimiser step reads and writes each of them from front to back.
  */
@@ -31,7 +32,7 @@ struct weights {
     size_t size;                /* values in block order, a multiple of 1,024 */
     size_t norms_offset;        /* of the norms in block order */
     struct embedding embedding; /* borrowed: from a model's params or an optimiser's masters */
-    const float *norms;         /* (2 L + 1, block_up(C)), borrowed or own_norms */
+    const float *norms;         /* as in block order, borrowed or own_norms */
     float *own_norms;
     void *memory; /* of the panels */
     uint64_t bytes;
@@ -61,6 +62,12 @@ static inline const struct weight *weights_head(const struct weights *w)
 static inline const float *weights_norm(const struct weights *w, int64_t norm)
 {
     return w->norms + norm * block_up(w->config.hidden_size);
+}
+/* Where the norm of query (which 0) or key heads (1) of a layer lies among the norms. */
+static inline int64_t weights_qk_norm_at(const struct model_config *c, int64_t layer, int which)
+{
+    return (2 * c->num_hidden_layers + 1) * block_up(c->hidden_size) +
+           (2 * layer + which) * block_up(c->hidden_size / c->num_attention_heads);
 }
 
 /* Where tensor number i of a model (the order of model.tensors) lies in block order. */

@@ -50,7 +50,7 @@ static void copy_norms(struct weights *w, const struct model *m)
 {
     int64_t C = w->config.hidden_size, L = w->config.num_hidden_layers, width = block_up(C);
     if (!w->own_norms)
-        w->own_norms = mem_zalloc((size_t)((2 * L + 1) * width), sizeof(float));
+        w->own_norms = mem_zalloc(w->size - w->norms_offset, sizeof(float));
     w->norms = w->own_norms;
     for (int64_t i = 0; i <= 2 * L; i++) {
         const struct model_tensor *t = i == 2 * L
@@ -58,6 +58,11 @@ static void copy_norms(struct weights *w, const struct model *m)
                                            : tensor_layer(m, i / 2,
                                                           i % 2 ? LAYER_NORM_MLP : LAYER_NORM_ATTN);
         memcpy(w->own_norms + i * width, t->data, (size_t)C * sizeof(float));
+    }
+    for (int64_t i = 0; i < 2 * L && w->config.qk_norm; i++) {
+        const struct model_tensor *t = tensor_qk_norm(m, i / 2, (int)(i % 2));
+        memcpy(w->own_norms + weights_qk_norm_at(&w->config, i / 2, (int)(i % 2)), t->data,
+               (size_t)t->cols * sizeof(float));
     }
 }
 

@@ -11,6 +11,7 @@
 /* Sizes of a workspace's matrices: N rows, widths in blocks. */
 struct sizes {
     int64_t N, C, F, V, QKV, H, R;
+    int64_t normed_heads; /* H + G with qk_norm */
     enum kernel_precision precision;
 };
 
@@ -22,15 +23,16 @@ static int64_t rows_of(const struct workspace_options *o)
 static struct sizes sizes_of(const struct model_config *c, const struct workspace_options *o)
 {
     int64_t D = c->hidden_size / c->num_attention_heads;
-    return (struct sizes){.N = rows_of(o),
-                          .C = block_up(c->hidden_size),
-                          .F = block_up(c->intermediate_size),
-                          .V = block_up(c->vocab_size),
-                          .QKV = block_up(c->hidden_size) +
-                                 2 * block_up(c->num_key_value_heads * D),
-                          .H = c->num_attention_heads,
-                          .R = o->lora ? o->lora->rank : 0,
-                          .precision = o->precision};
+    return (struct sizes){
+        .N = rows_of(o),
+        .C = block_up(c->hidden_size),
+        .F = block_up(c->intermediate_size),
+        .V = block_up(c->vocab_size),
+        .QKV = block_up(c->hidden_size) + 2 * block_up(c->num_key_value_heads * D),
+        .H = c->num_attention_heads,
+        .R = o->lora ? o->lora->rank : 0,
+        .normed_heads = c->qk_norm ? c->num_attention_heads + c->num_key_value_heads : 0,
+        .precision = o->precision};
 }
 
 static void *take_act(struct arena *a, const struct sizes *s, int64_t rows, int64_t cols)
@@ -47,6 +49,10 @@ static void place_layer(struct arena *a, struct layer_acts *acts, const struct s
         acts->saved_in = take_act(a, s, s->N, s->C);
         acts->rstd_in = arena_floats(a, s->N, 1);
         acts->qkv = take_act(a, s, s->N, s->QKV);
+        if (s->normed_heads) {
+            acts->raw_qk = take_act(a, s, s->N, s->QKV);
+            acts->rstd_qk = arena_floats(a, s->N, s->normed_heads);
+        }
         acts->att = take_act(a, s, s->N, s->C);
         acts->lse = arena_floats(a, s->N, s->H);
         acts->saved_mid = take_act(a, s, s->N, s->C);

@@ -24,6 +24,8 @@ struct layer_acts {
     void *saved_in;  /* (N, C) act   the same, rounded: input of the attention norm */
     float *rstd_in;  /* (N) */
     void *qkv;       /* (N, C + 2GD) act  queries and keys after rotation */
+    void *raw_qk;    /* (N, C + 2GD) act  with qk_norm: queries and keys before their norm */
+    float *rstd_qk;  /* (N, H + G)        with qk_norm */
     void *att;       /* (N, C) act   attention's output, before o_proj */
     float *lse;      /* (B, H, T) */
     void *saved_mid; /* (N, C) act   residual stream between attention and mlp, rounded */

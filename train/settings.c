@@ -47,6 +47,8 @@ const struct config_row settings_rows[] = {
                "added to the mean square"),
     CONFIG_BOOL(S, model.tie_word_embeddings, "model.tie_word_embeddings", "false",
                 "share embedding and head; only false is supported"),
+    CONFIG_BOOL(S, model.qk_norm, "model.qk_norm", "false",
+                "norms of query and key heads: snapshots are Qwen3 models, not Llama"),
     CONFIG_I64(S, vocab_multiple, "model.vocab_multiple", "1", 1, 1024,
                "round the vocabulary up to a multiple of this"),
 

@@ -143,6 +143,15 @@ void heads_backward(enum kernel_precision p, const struct heads_shape *s, const 
 void heads_rotate(enum kernel_precision p, const struct heads_shape *s, void *qkv,
                   const float *cosine, const float *sine, bool inverse);
 
+/* RMSNorm of each query and key head of qkv in place, before rotation: qkv = raw * rstd * weight,
+ * raw (like qkv) = what qkv was, in its query and key columns, rstd (N, H + G); weights (D). */
+void heads_norm_forward(enum kernel_precision p, const struct heads_shape *s, void *qkv, void *raw,
+                        float *rstd, const float *q_weight, const float *k_weight, double eps);
+/* d_qkv in place; weights' gradients (D) += (both NULL = not wanted). */
+void heads_norm_backward(enum kernel_precision p, const struct heads_shape *s, const void *raw,
+                         const float *rstd, const float *q_weight, const float *k_weight,
+                         void *d_qkv, float *dq_weight, float *dk_weight);
+
 /* RMSNorm of the residual stream x (n, C) fp32 blocks, C its true width (the mean is over C):
  * h act = x * rstd * w, rstd (n); saved act = x, for the backward pass (NULL = not wanted).
  * w: (C) floats. */
