@@ -13,7 +13,7 @@
 #include "model/kernels/table.h"
 
 enum {
-    DEPTH = 8, /* blocks of k at a time */
+    DEPTH = 4, /* blocks of k at a time */
     ROWS = 8,  /* blocks of the result at a time */
     COLS = 8,
     VECTORS = BLOCK / LANES, /* of a row of a block */
@@ -93,20 +93,18 @@ static void block_gradient(struct operand a, struct operand b, int64_t depth, fl
     block(a, b, depth, c, add, 1, BLOCK);
 }
 
-/* Asks for a block of the operand that comes next, into the second-level cache. */
-INLINE void prefetch_block(const float *p)
-{
-    for (int i = 0; i < BLOCK_AREA; i += 16)
-        __builtin_prefetch(p + i, 0, 2);
-}
-
 /* --- operands ------------------------------------------------------------------------------ */
 
-/* Blocks of k taken at a time: of equal length, as near to DEPTH as that allows. */
-INLINE int64_t even_depth(int64_t blocks)
+INLINE int64_t at_most(int64_t x, int64_t limit)
 {
-    const int64_t parts = (blocks + DEPTH - 1) / DEPTH;
-    return (blocks + parts - 1) / parts;
+    return x < limit ? x : limit;
+}
+
+/* Parts of equal length and at most `limit`: 257 should not end with a part of 1. */
+INLINE int64_t even_part(int64_t length, int64_t limit)
+{
+    const int64_t parts = (length + limit - 1) / limit;
+    return (length + parts - 1) / parts;
 }
 
 INLINE void widen_block(float *to, const uint16_t *from)
@@ -127,6 +125,17 @@ INLINE void widen_panel(float *to, const uint16_t *from)
                 vf_store(even, (vf)(both << 16));
                 vf_store(even + BLOCK, (vf)(both & 0xffff0000u));
             }
+}
+
+/* Asks for every `parts`-th of `depth` blocks, into the second-level cache: who comes next is
+ * fetched bit by bit under the products of who is there. */
+INLINE void prefetch(const enum kernel_precision p, const void *matrix, int64_t first, int64_t step,
+                     int64_t depth, int64_t part, int64_t parts)
+{
+    const int64_t bytes = BLOCK_AREA * (int64_t)act_bytes(p);
+    for (int64_t k = part; k < depth; k += parts)
+        for (int64_t i = 0; i < bytes; i += 64)
+            __builtin_prefetch((const char *)matrix + (first + k * step) * bytes + i, 0, 2);
 }
 
 /* `depth` blocks of a matrix from number `first` on, `step` blocks apart. */
@@ -300,43 +309,62 @@ INLINE float *sums_of(const enum kernel_precision p, const struct product *q, co
     return s->c + ((j - r->j0) * ROWS + i - r->i0) * BLOCK_AREA;
 }
 
+/* What finish() will read and write. */
+INLINE void prefetch_results(const enum kernel_precision p, const struct product *q, int64_t i,
+                             int64_t j)
+{
+    const int64_t at = i * (q->N / BLOCK) + j;
+    if (q->epilogue == PRODUCT_SWIGLU_BACKWARD) {
+        prefetch(p, q->gu, 2 * at, 1, 2, 0, 1);
+        if (q->c != q->gu)
+            prefetch(p, q->c, 2 * at, 1, 2, 0, 1);
+        if (q->y)
+            prefetch(p, q->y, at, 1, 1, 0, 1);
+    } else if (q->epilogue != PRODUCT_ADD) {
+        if (q->c)
+            prefetch(p, q->c, at, 1, 1, 0, 1);
+        if (q->epilogue == PRODUCT_SWIGLU && j % 2 == 0)
+            prefetch(p, q->y, at / 2, 1, 1, 0, 1);
+    }
+}
+
 /* k from block k0 on; the last step finishes the blocks. */
 INLINE void product_step(const enum kernel_precision p, const struct product *q,
                          const struct range *r, int64_t k0, int64_t depth, struct linear_scratch *s)
 {
-    const int64_t K = q->K / BLOCK;
+    const int64_t K = q->K / BLOCK, next = at_most(depth, K - k0 - depth);
+    const bool last = next == 0;
     struct operand a[ROWS];
     for (int64_t i = r->i0; i < r->i1; i++)
         a[i - r->i0] = blocks_of(p, q->a, i * K + k0, 1, depth,
                                  s->a + (i - r->i0) * DEPTH * BLOCK_AREA);
     for (int64_t j = r->j0; j < r->j1; j++) {
         const struct operand b = panels_of(p, q->b, j * K + k0, depth, s->b);
+        const int64_t following = j + 1 < r->j1 ? (j + 1) * K + k0
+                                  : last        ? r->j1 * K
+                                                : r->j0 * K + k0 + depth;
         for (int64_t i = r->i0; i < r->i1; i++) {
             float *sum = sums_of(p, q, r, s, i, j);
-            if (p == KERNEL_FP32 && j + 1 < r->j1)
-                for (int64_t k = i - r->i0; k < depth; k += r->i1 - r->i0)
-                    prefetch_block(b.at + (K + k) * BLOCK_AREA);
+            prefetch(p, q->b, following, 1, depth, i - r->i0, r->i1 - r->i0);
+            prefetch(p, q->a, i * K + k0 + depth, 1, next, j - r->j0, r->j1 - r->j0);
+            if (last)
+                prefetch_results(p, q, i, j);
             block_product(a[i - r->i0], b, depth, sum, k0 > 0 || q->epilogue == PRODUCT_ADD);
-            if (k0 + depth == K)
+            if (last)
                 finish(p, q, i, j, sum, sum - ROWS * BLOCK_AREA);
         }
     }
 }
 
-INLINE int64_t nearer(int64_t x, int64_t limit)
-{
-    return x < limit ? x : limit;
-}
-
 INLINE void product(const enum kernel_precision p, const struct product *q, const struct range *all,
                     struct linear_scratch *s)
 {
-    const int64_t K = q->K / BLOCK, depth = even_depth(K);
+    const int64_t K = q->K / BLOCK, depth = even_part(K, DEPTH);
     for (int64_t j = all->j0; j < all->j1; j += COLS)
         for (int64_t i = all->i0; i < all->i1; i += ROWS) {
-            const struct range r = {i, nearer(i + ROWS, all->i1), j, nearer(j + COLS, all->j1)};
+            const struct range r = {i, at_most(i + ROWS, all->i1), j, at_most(j + COLS, all->j1)};
             for (int64_t k = 0; k < K; k += depth)
-                product_step(p, q, &r, k, nearer(depth, K - k), s);
+                product_step(p, q, &r, k, at_most(depth, K - k), s);
         }
 }
 
@@ -353,9 +381,8 @@ INLINE void gradient_step(const enum kernel_precision p, const struct gradient *
     for (int64_t j = r->j0; j < r->j1; j++) {
         const struct operand b = blocks_of(p, g->x, t0 * in + j, in, depth, s->b);
         for (int64_t i = r->i0; i < r->i1; i++) {
-            if (p == KERNEL_FP32 && j + 1 < r->j1)
-                for (int64_t k = i - r->i0; k < depth; k += r->i1 - r->i0)
-                    prefetch_block(b.at + k * b.step + BLOCK_AREA);
+            if (j + 1 < r->j1)
+                prefetch(p, g->x, t0 * in + j + 1, in, depth, i - r->i0, r->i1 - r->i0);
             block_gradient(a[i - r->i0], b, depth, g->dw + begin(i, j, in), true);
         }
     }
@@ -364,12 +391,12 @@ INLINE void gradient_step(const enum kernel_precision p, const struct gradient *
 INLINE void gradient(const enum kernel_precision p, const struct gradient *g,
                      const struct range *all, struct linear_scratch *s)
 {
-    const int64_t n = g->n / BLOCK, depth = even_depth(n);
+    const int64_t n = g->n / BLOCK, depth = even_part(n, DEPTH);
     for (int64_t j = all->j0; j < all->j1; j += COLS)
         for (int64_t i = all->i0; i < all->i1; i += ROWS) {
-            const struct range r = {i, nearer(i + ROWS, all->i1), j, nearer(j + COLS, all->j1)};
+            const struct range r = {i, at_most(i + ROWS, all->i1), j, at_most(j + COLS, all->j1)};
             for (int64_t t = 0; t < n; t += depth)
-                gradient_step(p, g, &r, t, nearer(depth, n - t), s);
+                gradient_step(p, g, &r, t, at_most(depth, n - t), s);
         }
 }
 
