@@ -159,24 +159,27 @@ static void adamw_values(float *p, const float *g, float *m, float *v, int64_t n
     }
 }
 
-/* Sixteen sums in double whatever the level, so that all levels agree to the bit. */
+/* Sixteen sums in double whatever the level, so that all levels agree to the bit. A vector of
+ * doubles takes half as many values as one of floats. */
 static double sum_squares_run(const float *x, int64_t n)
 {
-    typedef double vd __attribute__((vector_size(LANES * 8)));
-    enum { SUMS = 16, PARTS = SUMS / LANES };
+    typedef double vd __attribute__((vector_size(LANES * 4)));
+    typedef float half __attribute__((vector_size(LANES * 2), aligned(4), may_alias));
+    enum { SUMS = 16, WIDTH = LANES / 2, PARTS = SUMS / WIDTH, AHEAD = 4096 };
     vd sum[PARTS];
     for (int j = 0; j < PARTS; j++)
         sum[j] = (vd){0};
     int64_t i = 0;
     for (; i + SUMS <= n; i += SUMS) {
+        __builtin_prefetch(x + i + AHEAD);
         for (int j = 0; j < PARTS; j++) {
-            vd d = __builtin_convertvector(vf_load(x + i + j * LANES), vd);
+            vd d = __builtin_convertvector(*(const half *)(x + i + j * WIDTH), vd);
             sum[j] += d * d;
         }
     }
     double t[SUMS];
     for (int j = 0; j < SUMS; j++)
-        t[j] = sum[j / LANES][j % LANES];
+        t[j] = sum[j / WIDTH][j % WIDTH];
     for (; i < n; i++)
         t[i % SUMS] += (double)x[i] * (double)x[i];
     for (int w = SUMS / 2; w > 0; w /= 2)

@@ -9,12 +9,7 @@
 
 #include "common/rng.h"
 
-typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
-typedef uint16_t vh_unaligned __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
-typedef int16_t vs __attribute__((vector_size(LANES * 2)));
-typedef uint8_t vb __attribute__((vector_size(LANES)));
-typedef uint8_t vb_unaligned __attribute__((vector_size(LANES), aligned(1), may_alias));
-typedef int8_t vc __attribute__((vector_size(LANES)));
+#include <string.h>
 
 enum { PAIR_ROW = 32 /* bf16 values: 16 columns of two rows */, TILE = 16 * PAIR_ROW };
 
@@ -29,19 +24,70 @@ INLINE void ahead(const void *p)
     __builtin_prefetch(p, 0, 3);
 }
 
-INLINE vu load_half(const void *p)
+/* Integers of 16 and 8 bits in memory. GCC 12 takes such conversions apart, so they are spelled. */
+INLINE vu load_half(const uint16_t *p)
 {
-    return __builtin_convertvector(*(const vh_unaligned *)p, vu);
+    return (vu)vf_load_bf16(p) >> 16;
 }
 
-INLINE vu load_half_signed(const void *p)
+INLINE vu load_half_signed(const int16_t *p)
 {
-    return (vu) __builtin_convertvector((vs) * (const vh_unaligned *)p, vi);
+#if LANES == 16
+    return (vu)_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i_u *)p));
+#elif LANES == 8
+    return (vu)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i_u *)p));
+#else
+    return (vu){(uint32_t)p[0], (uint32_t)p[1], (uint32_t)p[2], (uint32_t)p[3]};
+#endif
 }
 
-INLINE void store_half(void *p, vu x) /* the lower 16 bits of each */
+/* Two neighbouring vectors of numbers below 2^16. */
+INLINE void store_halves(void *p, vu a, vu b)
 {
-    *(vh_unaligned *)p = __builtin_convertvector(x, vh);
+#if LANES == 16
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    __m512i x = _mm512_packus_epi32((__m512i)a, (__m512i)b);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi64(order, x));
+#elif LANES == 8
+    __m256i x = _mm256_packus_epi32((__m256i)a, (__m256i)b);
+    _mm256_storeu_si256((__m256i_u *)p, _mm256_permute4x64_epi64(x, 0xd8));
+#else
+    for (int i = 0; i < LANES; i++) {
+        ((uint16_t *)p)[i] = (uint16_t)a[i];
+        ((uint16_t *)p)[LANES + i] = (uint16_t)b[i];
+    }
+#endif
+}
+
+INLINE vi load_byte(const uint8_t *p)
+{
+#if LANES == 16
+    return (vi)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)p));
+#elif LANES == 8
+    return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i_u *)p));
+#else
+    return (vi){p[0], p[1], p[2], p[3]};
+#endif
+}
+
+INLINE vi load_byte_signed(const int8_t *p)
+{
+    return load_byte((const uint8_t *)p) << 24 >> 24;
+}
+
+/* The lowest 8 bits of each. */
+INLINE void store_byte(void *p, vi x)
+{
+#if LANES == 16
+    _mm_storeu_si128((__m128i_u *)p, _mm512_cvtepi32_epi8((__m512i)x));
+#elif LANES == 8
+    __m256i low = (__m256i)(x & 0xff);
+    __m128i half = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64((__m128i_u *)p, _mm_packus_epi16(half, half));
+#else
+    for (int i = 0; i < LANES; i++)
+        ((uint8_t *)p)[i] = (uint8_t)x[i];
+#endif
 }
 
 INLINE vu load_bits(const void *p)
@@ -97,13 +143,15 @@ static void load_split_weight(const uint16_t *upper, const uint16_t *upper_next,
 static void store_split_weight(const float *p, uint16_t *upper, int16_t *lower)
 {
     for (int64_t r = 0; r < BLOCK / 2; r++)
-        for (int64_t c = 0; c < BLOCK; c += LANES) {
+        for (int64_t c = 0; c < BLOCK; c += 2 * LANES) {
             int64_t even = 2 * r * BLOCK + c, odd = even + BLOCK;
-            vf x = vf_load(p + even), y = vf_load(p + odd);
-            store_half(lower + even, (vu)x);
-            store_half(lower + odd, (vu)y);
-            vf_store((float *)(void *)(upper + pair_at(r, c)),
-                     (vf)(upper_of(x) >> 16 | upper_of(y)));
+            vf x[2] = {vf_load(p + even), vf_load(p + even + LANES)};
+            vf y[2] = {vf_load(p + odd), vf_load(p + odd + LANES)};
+            store_halves(lower + even, (vu)x[0] & 0xffff, (vu)x[1] & 0xffff);
+            store_halves(lower + odd, (vu)y[0] & 0xffff, (vu)y[1] & 0xffff);
+            for (int64_t i = 0; i < 2; i++)
+                vf_store((float *)(void *)(upper + pair_at(r, c + i * LANES)),
+                         (vf)(upper_of(x[i]) >> 16 | upper_of(y[i])));
         }
 }
 
@@ -116,25 +164,29 @@ static void load_split_rows(const uint16_t *upper, const int16_t *lower, float *
     }
 }
 
+static void store_upper(const float *p, uint16_t *upper)
+{
+    for (int64_t i = 0; i < BLOCK_AREA; i += 2 * LANES)
+        store_halves(upper + i, upper_of(vf_load(p + i)) >> 16,
+                     upper_of(vf_load(p + i + LANES)) >> 16);
+}
+
 static void store_split_rows(const float *p, uint16_t *upper, int16_t *lower)
 {
-    for (int64_t i = 0; i < BLOCK_AREA; i += LANES) {
-        vf x = vf_load(p + i);
-        store_half(upper + i, upper_of(x) >> 16);
-        store_half(lower + i, (vu)x);
-    }
+    store_upper(p, upper);
+    for (int64_t i = 0; i < BLOCK_AREA; i += 2 * LANES)
+        store_halves(lower + i, load_bits(p + i) & 0xffff, load_bits(p + i + LANES) & 0xffff);
 }
 
 /* --- moments and AdamW ------------------------------------------------------------- */
 
-/* 32 random bits a value: the lower half rounds means, the upper one squares. An integer hash
- * with two multiplications (C. Wellons' lowbias32). */
+/* 32 random bits a value: the lower half rounds means, the upper one squares. The key alone makes
+ * them uniform, the multiplication tells neighbours apart. */
 INLINE vu noise_of(uint32_t key, int64_t i)
 {
     vu x = ((vu)LANE_INDEX + (uint32_t)i) ^ key;
     x = (x ^ x >> 16) * 0x7feb352du;
-    x = (x ^ x >> 15) * 0x846ca68bu;
-    return x ^ x >> 16;
+    return x ^ x >> 15;
 }
 
 INLINE vf adamw(const struct adamw_constants *k, vf p, vf g, vf *m, vf *v)
@@ -166,15 +218,21 @@ static void adamw_bf16(const struct adamw_constants *rule, uint32_t key, const f
                        uint16_t *m, uint16_t *v, float *p)
 {
     const struct adamw_constants k = *rule;
-    for (int64_t i = 0; i < BLOCK_AREA; i += LANES) {
-        ahead(g + BLOCK_AREA + i);
+    for (int64_t i = 0; i < BLOCK_AREA; i += 2 * LANES) {
+        vu mean[2], square[2];
         ahead(m + BLOCK_AREA + i);
         ahead(v + BLOCK_AREA + i);
-        vf mean = (vf)(load_half(m + i) << 16), square = (vf)(load_half(v + i) << 16);
-        vf_store(p + i, adamw(&k, vf_load(p + i), vf_load(g + i), &mean, &square));
-        vu noise = noise_of(key, i);
-        store_half(m + i, ((vu)mean + (noise & 0xffff)) >> 16);
-        store_half(v + i, ((vu)square + (noise >> 16)) >> 16);
+        for (int64_t j = 0; j < 2; j++) {
+            int64_t at = i + j * LANES;
+            ahead(g + BLOCK_AREA + at);
+            vf mj = vf_load_bf16(m + at), vj = vf_load_bf16(v + at);
+            vf_store(p + at, adamw(&k, vf_load(p + at), vf_load(g + at), &mj, &vj));
+            vu noise = noise_of(key, at);
+            mean[j] = ((vu)mj + (noise & 0xffff)) >> 16;
+            square[j] = ((vu)vj + (noise >> 16)) >> 16;
+        }
+        store_halves(m + i, mean[0], mean[1]);
+        store_halves(v + i, square[0], square[1]);
     }
 }
 
@@ -208,21 +266,31 @@ static void load_int8(const int8_t *mean, const uint8_t *square, const float sca
     for (int64_t i = 0; i < BLOCK_AREA; i += LANES) {
         ahead(mean + BLOCK_AREA + i);
         ahead(square + BLOCK_AREA + i);
-        vi k = __builtin_convertvector((vc) * (const vb_unaligned *)(mean + i), vi);
+        vi k = load_byte_signed(mean + i);
         vf code = __builtin_convertvector(k * choose(k < 0, -k, k), vf);
         vf_store(m + i, scales[0] * (code * mean_step));
-        vi q = __builtin_convertvector(*(const vb_unaligned *)(square + i), vi);
+        vi q = load_byte(square + i);
         vf root = __builtin_convertvector(q * q, vf) * square_step;
         vf_store(v + i, scales[1] * (root * root));
     }
 }
 
+/* Without their sign floats are in the order of their bits; NaN is above all. */
 static float largest_magnitude(const float *x)
 {
-    vf high = {0};
-    for (int64_t i = 0; i < BLOCK_AREA; i += LANES)
-        high = vf_max(high, vf_abs(vf_load(x + i)));
-    return vf_largest(high);
+    vi high = {0};
+    int32_t t[LANES];
+    float f;
+    for (int64_t i = 0; i < BLOCK_AREA; i += LANES) {
+        vi bits = (vi)vf_abs(vf_load(x + i));
+        high = choose(bits > high, bits, high);
+    }
+    memcpy(t, &high, sizeof(t));
+    for (int w = LANES / 2; w > 0; w /= 2)
+        for (int i = 0; i < w; i++)
+            t[i] = t[i] > t[i + w] ? t[i] : t[i + w];
+    memcpy(&f, t, sizeof(f));
+    return f;
 }
 
 /* 1 / scale, finite: below the normal numbers codes are only smaller than they should be. */
@@ -249,7 +317,7 @@ static void store_int8(const float *m, const float *v, uint32_t key, int8_t *mea
         vi code = __builtin_convertvector(k, vi) - up;
         code = choose((code > 127) | (vf_abs(x) == high_m), code * 0 + 127, code);
         code = choose(x < 0.0f, -code, code) & (x != 0.0f);
-        *(vb_unaligned *)(mean + i) = (vb) __builtin_convertvector(code, vc);
+        store_byte(mean + i, code);
 
         x = vf_load(v + i);
         y = x * per_v * (255.0f * 255.0f * 255.0f * 255.0f);
@@ -259,7 +327,7 @@ static void store_int8(const float *m, const float *v, uint32_t key, int8_t *mea
         code = __builtin_convertvector(k, vi) - up;
         code = choose((code > 255) | (x == high_v), code * 0 + 255, code);
         code = choose(code < 1, code * 0 + 1, code) & (x > 0.0f);
-        *(vb_unaligned *)(square + i) = __builtin_convertvector(code, vb);
+        store_byte(square + i, code);
     }
 }
 
@@ -305,8 +373,7 @@ INLINE void stream_transposed(const float *src, float *dst, int64_t size)
 /* Pairs of neighbours in a row are the forward panels' rows: transposed, 16 rows a tile. */
 static void pack_forward_bf16(const float *p, uint16_t *upper, uint16_t *forward)
 {
-    for (int64_t i = 0; i < BLOCK_AREA; i += LANES)
-        store_half(upper + i, upper_of(vf_load(p + i)) >> 16);
+    store_upper(p, upper);
     for (int64_t tile = 0; tile < 2; tile++)
         stream_transposed((const float *)(const void *)(upper + tile * TILE),
                           (float *)(void *)(forward + tile * TILE), 16);
@@ -314,8 +381,8 @@ static void pack_forward_bf16(const float *p, uint16_t *upper, uint16_t *forward
 
 static void pack_backward_bf16(const float *p, uint16_t *backward)
 {
-    for (int64_t c = 0; c < BLOCK; c += LANES)
-        for (int64_t r = 0; r < BLOCK / 2; r++) {
+    for (int64_t r = 0; r < BLOCK / 2; r++)
+        for (int64_t c = 0; c < BLOCK; c += LANES) {
             vf even = vf_load(p + 2 * r * BLOCK + c), odd = vf_load(p + (2 * r + 1) * BLOCK + c);
             vf_stream((float *)(void *)(backward + pair_at(r, c)),
                       (vf)(upper_of(even) >> 16 | upper_of(odd)));

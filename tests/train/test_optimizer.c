@@ -77,7 +77,7 @@ static struct subject *subject_new(enum kernel_precision p, struct optimizer_opt
         size_t n = values_of(i);
         float *rows = floats((int64_t)n);
         for (size_t j = 0; j < n; j++)
-            rows[j] = (float)(0.1 * rng_normal(&r));
+            rows[j] = (float)(rng_f64(&r) - 0.5);
         optimizer_put(&s->o, OPTIMIZER_MASTER, i, 0, place_of(i).rows, rows);
         free(rows);
     }
@@ -95,6 +95,7 @@ static void subject_free(struct subject *s)
 /* Gradients of step t, the same for every subject; filling stays zero. */
 static void draw_gradients(struct subject *s, uint64_t t)
 {
+    static const float sizes[] = {3, 0.3f, 0.03f};
     struct rng r;
     rng_init(&r, 12, t);
     optimizer_clear(&s->o);
@@ -102,7 +103,7 @@ static void draw_gradients(struct subject *s, uint64_t t)
         struct weights_place place = place_of(i);
         float *rows = floats((int64_t)values_of(i));
         for (size_t j = 0; j < values_of(i); j++)
-            rows[j] = (float)(pow(10, -(double)(j % 3)) * rng_normal(&r));
+            rows[j] = (float)(rng_f64(&r) - 0.5) * sizes[j % 3];
         weights_put(&place, s->o.grads, 0, place.rows, rows);
         free(rows);
     }
