@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
+
+static atomic_uint_least64_t mapped; /* bytes asked of mem_map() and not given back */
 
 static void out_of_memory(size_t bytes) __attribute__((noreturn));
 static void out_of_memory(size_t bytes)
@@ -94,19 +97,26 @@ void *mem_map(size_t bytes, const char *what, struct err *e)
     if (before < HUGE_PAGE)
         munmap(p + before + size, HUGE_PAGE - before);
     madvise(p + before, size, MADV_HUGEPAGE);
+    atomic_fetch_add(&mapped, bytes);
     return p + before;
 }
 
 void mem_unmap(void *p, size_t bytes)
 {
-    if (p)
-        munmap(p, map_size(bytes ? bytes : 1));
+    if (!p)
+        return;
+    munmap(p, map_size(bytes ? bytes : 1));
+    atomic_fetch_sub(&mapped, bytes);
+}
+
+uint64_t mem_mapped(void)
+{
+    return atomic_load(&mapped);
 }
 
 /* Reads /proc by hand: a run asks at every step, and fopen() would allocate. */
-uint64_t mem_resident(void)
+static uint64_t read_status(const char *key)
 {
-    static const char key[] = "VmRSS:";
     char text[4096];
     int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
     ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
@@ -116,7 +126,17 @@ uint64_t mem_resident(void)
         return 0;
     text[len] = '\0';
     const char *line = strstr(text, key);
-    return line ? strtoull(line + sizeof(key) - 1, NULL, 10) * 1024 : 0;
+    return line ? strtoull(line + strlen(key), NULL, 10) * 1024 : 0;
+}
+
+uint64_t mem_resident(void)
+{
+    return read_status("VmRSS:");
+}
+
+uint64_t mem_resident_peak(void)
+{
+    return read_status("VmHWM:");
 }
 
 void buf_reserve(struct buf *b, size_t extra)

@@ -33,8 +33,12 @@ void *mem_grow(void *array, size_t *capacity, size_t need, size_t size);
 void *mem_map(size_t bytes, const char *what, struct err *e);
 void mem_unmap(void *p, size_t bytes); /* p may be NULL */
 
-/* Resident memory of this process now, in bytes; 0 if unknown. */
+/* Bytes that mem_map() has been asked for and mem_unmap() has not yet been given back. */
+uint64_t mem_mapped(void);
+
+/* Resident memory of this process now, and the most there was so far, in bytes; 0 if unknown. */
 uint64_t mem_resident(void);
+uint64_t mem_resident_peak(void);
 
 /* --- growable bytes ------------------------------------------------------
  * data is never NULL after the first append and always has a NUL at data[len],

@@ -14,6 +14,7 @@
 #include "tokenizer/tokenizer.h"    /* tokenizer_load, tokenizer_vocab_size, tokenizer_hash */
 #include "model/kernels/peak.h"     /* peak_flops */
 #include "train/plan.h"             /* plan_make, plan_print */
+#include "train/profile_table.h"    /* the table of --profile */
 #include "train/record.h"           /* metrics.jsonl, data.log, TensorBoard */
 #include "train/saver.h"            /* the thread that writes snapshots */
 #include "train/settings.h"         /* the table of keys */
@@ -52,7 +53,10 @@ struct job {
     int64_t saved;       /* step of the newest snapshot; -1 = none */
     double save_seconds; /* that the snapshot finished since the last metrics took; 0 = none was */
     double save_waited;  /* … that training stood still for it */
-    double peak;         /* FLOP/s of the matrix units, measured at start: what MFU is a share of */
+    struct profile_peaks peaks;
+    uint64_t profiled_steps; /* since the last table */
+    double profiled_seconds; /* of these */
+    double peak; /* FLOP/s of the matrix units, measured at start: what MFU is a share of */
     struct err err;
 };
 
@@ -106,7 +110,8 @@ static int read_settings(struct job *j, int argc, char **argv)
     int r = config_args(settings_rows, s, &usage, NULL, argc, argv, &j->err);
     if (r)
         return r > 0 ? DONE : fail(j, USED_WRONGLY);
-    if (settings_resolve(s, &j->err))
+    uint64_t limit;
+    if (settings_resolve(s, &j->err) || plan_memory_limit(s, &limit, &j->err))
         return fail(j, USED_WRONGLY);
     threads_init((int)s->threads);
     return GO_ON;
@@ -133,6 +138,11 @@ static int show_data(struct job *j)
     return r ? fail(j, FAILED) : DONE;
 }
 
+static double measure_peak(const struct settings *s)
+{
+    return peak_flops(peak_unit_nominal(settings_precision(s)), PEAK_SECONDS);
+}
+
 static int show_plan(struct job *j)
 {
     struct settings *s = &j->settings;
@@ -141,8 +151,9 @@ static int show_plan(struct job *j)
     if (!assumed && tokenizer_load(&j->tokenizer, s->data_tokenizer, &j->err))
         return fail(j, FAILED);
     settings_vocab(s, assumed ? 32000 : tokenizer_vocab_size(j->tokenizer));
-    plan_make(&j->plan, s);
-    plan_print(&j->plan, s, assumed, &out);
+    if (kernels_init(&j->err) || plan_make(&j->plan, s, &j->err))
+        return fail(j, FAILED);
+    plan_print(&j->plan, s, assumed, measure_peak(s), &out);
     fwrite(out.data, 1, out.len, stdout);
     buf_release(&out);
     return DONE;
@@ -277,10 +288,13 @@ static void print_budget(const struct job *j)
              log_count((double)p->params), log_count((double)s->steps),
              log_count((double)s->batch_tokens), cpu_level_name(kernels_level()), threads_count(),
              settings_precision(s) == KERNEL_BF16 ? "bf16" : "fp32");
-    log_info("memory: weights %s, gradients %s, moments %s, activations %s: %s of %s",
-             log_bytes(p->weights_bytes), log_bytes(p->gradients_bytes),
-             log_bytes(p->moments_bytes), log_bytes(p->activations_bytes),
-             log_bytes(p->memory_bytes), log_bytes(plan_machine_memory()));
+    log_info(
+        "memory: weights %s, masters %s, gradients %s, moments %s, activations %s (recomputed: "
+        "%s), scratch %s: %s of %s",
+        log_bytes(p->panels_bytes), log_bytes(p->masters_bytes), log_bytes(p->gradients_bytes),
+        log_bytes(p->moments_bytes), log_bytes(p->activations_bytes),
+        plan_recompute_name(p->recompute), log_bytes(p->batch_bytes + p->kernels_bytes),
+        log_bytes(p->memory_bytes), log_bytes(plan_machine_memory()));
 }
 
 static void warn_disk(const struct job *j)
@@ -294,23 +308,23 @@ static void warn_disk(const struct job *j)
                  j->settings.run_out, log_bytes(room));
 }
 
+static bool profiling(const struct settings *s)
+{
+    return s->profile || s->profile_every;
+}
+
 static int reserve_memory(struct job *j)
 {
     struct settings *s = &j->settings;
-    uint64_t machine = plan_machine_memory();
-    plan_make(&j->plan, s);
-    if (machine && j->plan.memory_bytes > machine) {
-        err_set(&j->err, "the run needs %s of memory, this machine has %s%s",
-                log_bytes(j->plan.memory_bytes), log_bytes(machine),
-                s->micro_batch > 1 ? ": lower train.micro_batch" : "");
-        return fail(j, FAILED);
-    }
-    if (kernels_init(&j->err))
+    if (kernels_init(&j->err) || plan_make(&j->plan, s, &j->err) || plan_check(&j->plan, &j->err))
         return fail(j, FAILED);
     print_budget(j);
     warn_disk(j);
-    j->peak = peak_flops(peak_unit_nominal(settings_precision(s)), PEAK_SECONDS);
+    j->peak = measure_peak(s);
     log_info("peak of matrix products, measured now: %.4g GFLOP/s", j->peak * 1e-9);
+    if (profiling(s) && profile_peaks(&j->peaks, settings_precision(s), &j->err))
+        return fail(j, FAILED);
+    profile_enable(profiling(s));
     if (trainer_init(&j->trainer, s, &j->data, j->valid.map ? &j->valid : NULL, &j->err))
         return fail(j, FAILED);
     return GO_ON;
@@ -573,6 +587,28 @@ static void show(struct job *j, struct progress *bar, double seconds)
     progress_update(bar, t->step, note);
 }
 
+/* What was counted since the last table. */
+static void show_profile(struct job *j)
+{
+    struct buf table = {0};
+    if (!profiling(&j->settings) || !j->profiled_steps)
+        return;
+    profile_table(&table, j->profiled_steps, j->profiled_seconds, &j->peaks);
+    log_info("where the time of %" PRIu64 " steps up to step %" PRIu64 " went\n%s",
+             j->profiled_steps, j->trainer.step, table.data);
+    buf_release(&table);
+    profile_reset();
+    j->profiled_steps = 0;
+    j->profiled_seconds = 0;
+}
+
+static void count_profile(struct job *j, double seconds)
+{
+    j->profiled_seconds += seconds;
+    if (++j->profiled_steps == (uint64_t)j->settings.profile_every)
+        show_profile(j);
+}
+
 /* The data turned out to be damaged: the weights are good, so they are saved before the end. */
 static int keep_what_is_done(struct job *j)
 {
@@ -604,6 +640,7 @@ static int train(struct job *j, struct progress *bar)
         double seconds = log_seconds() - start;
         t->seconds += seconds;
         show(j, bar, seconds);
+        count_profile(j, seconds);
         if (record_step(j, position, seconds) || note_spike(j, position))
             return -1;
         if (t->skipped_row >= (uint64_t)s->skip_limit)
@@ -659,6 +696,8 @@ static int finish(struct job *j)
     log_info("%s: %" PRIu64 " steps, %s tokens in %s (%s tokens/s), last loss %.4f", run, t->step,
              log_count((double)t->tokens), log_duration(t->seconds),
              log_count((double)t->tokens / t->seconds), t->loss);
+    log_info("memory: at most %s were resident, %s planned", log_bytes(mem_resident_peak()),
+             log_bytes(j->plan.memory_bytes));
     return DONE;
 }
 
@@ -673,6 +712,7 @@ static int train_to_the_end(struct job *j)
     bar.start = j->trainer.step;
     int r = train(j, &bar);
     progress_finish(&bar, NULL);
+    show_profile(j);
     return r ? fail(j, FAILED) : finish(j);
 }
 

@@ -4,6 +4,7 @@
 #include "common/rng.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 /* Rounds of the Feistel network; four make a permutation that looks random (Luby and
@@ -24,6 +25,29 @@ int loader_init(struct loader *l, const struct shard *shard, int64_t T, uint64_t
         .seed = seed,
     };
     return 0;
+}
+
+void loader_init_random(struct loader *l, uint32_t vocab_size, int64_t T, uint64_t seed)
+{
+    *l = (struct loader){.random_vocab = vocab_size, .T = T, .window_count = 1, .seed = seed};
+}
+
+/* Token t of position p: exp of a uniform number has density 1/n. */
+static uint32_t random_token(const struct loader *l, uint64_t position, int64_t t)
+{
+    struct rng rng;
+    rng_init(&rng, l->seed, position * (uint64_t)l->T + (uint64_t)t);
+    double n = exp(rng_f64(&rng) * log((double)l->random_vocab));
+    return (uint32_t)n - 1;
+}
+
+static void read_random(const struct loader *l, uint64_t position, uint32_t *inputs,
+                        uint32_t *targets)
+{
+    for (int64_t t = 0; t < l->T; t++) {
+        inputs[t] = random_token(l, position, t);
+        targets[t] = random_token(l, position, t + 1);
+    }
 }
 
 /* A permutation of 0 … 2^(2 half_bits) - 1. */
@@ -76,6 +100,10 @@ int loader_read(const struct loader *l, uint64_t window, uint32_t *inputs, uint3
 int loader_next(struct loader *l, int64_t B, uint32_t *inputs, uint32_t *targets, struct err *e)
 {
     for (int64_t b = 0; b < B; b++) {
+        if (!l->shard) {
+            read_random(l, l->position + (uint64_t)b, inputs + b * l->T, targets + b * l->T);
+            continue;
+        }
         uint64_t window = loader_window(l, l->position + (uint64_t)b);
         if (loader_read(l, window, inputs + b * l->T, targets + b * l->T, e))
             return -1;

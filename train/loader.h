@@ -21,7 +21,8 @@
 #include <stdint.h>
 
 struct loader {
-    const struct shard *shard; /* borrowed */
+    const struct shard *shard; /* borrowed; NULL = random tokens */
+    uint32_t random_vocab;     /* … below this */
     int64_t T;                 /* tokens in a window */
     uint64_t window_count;     /* N */
     uint64_t seed;
@@ -31,6 +32,9 @@ struct loader {
 /* Fails, with a sentence, if the shard does not hold one window. */
 int loader_init(struct loader *l, const struct shard *shard, int64_t T, uint64_t seed,
                 struct err *e);
+
+/* No data: tokens as frequent as words are (the n-th about 1/n), each batch another one. */
+void loader_init_random(struct loader *l, uint32_t vocab_size, int64_t T, uint64_t seed);
 
 /* The window taken at a position (position / N is its epoch). */
 uint64_t loader_window(const struct loader *l, uint64_t position);

@@ -1,9 +1,15 @@
 /* Owns the arithmetic of a run's size. */
 #include "train/plan.h"
 
+#include "common/fs.h"
 #include "common/log.h"
+#include "model/weights.h"
+#include "train/trainer.h" /* trainer_batch_bytes */
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Bytes of a run's log lines, measured: a step's metrics and events; a window in data.log. */
@@ -49,14 +55,90 @@ static void plan_disk(struct plan *p, const struct settings *s)
         plus(times(p->snapshots, p->snapshot_bytes), times(states, p->state_bytes)), p->logs_bytes);
 }
 
-void plan_make(struct plan *p, const struct settings *s)
+/* --- memory -------------------------------------------------------------------- */
+
+/* A number with a unit: bytes, KiB … TiB, kB … TB, or % of `whole`. */
+static int parse_bytes(const char *text, uint64_t whole, uint64_t *bytes, struct err *e)
 {
-    const struct workspace_options o = {
-        .B = s->micro_batch,
-        .T = s->sequence_length,
-        .precision = settings_precision(s),
-        .backward = true,
-    };
+    static const struct {
+        const char *unit;
+        double factor; /* 0: percent */
+    } units[] = {{"", 1},     {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
+                 {"kB", 1e3}, {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},    {"%", 0}};
+    char *end;
+    double number = strtod(text, &end);
+    for (size_t i = 0; end != text && i < sizeof(units) / sizeof(*units); i++) {
+        double factor = units[i].factor > 0 ? units[i].factor : (double)whole / 100;
+        if (strcmp(end, units[i].unit) || !(number * factor >= 1 && number * factor < 0x1p62))
+            continue;
+        *bytes = (uint64_t)(number * factor);
+        return 0;
+    }
+    return err_set(e, "--memory '%s' is no size: bytes, KiB, MiB, GiB, TiB or %%, as 20GiB or 90%%",
+                   text);
+}
+
+/* The limit of a container (control groups, version 2); none = UINT64_MAX. */
+static uint64_t container_memory(void)
+{
+    struct buf text = {0};
+    struct err ignored;
+    uint64_t limit = UINT64_MAX;
+    static const char path[] = "/sys/fs/cgroup/memory.max";
+    if (fs_exists(path) && !fs_read(&text, path, 64, &ignored) && *text.data >= '0' &&
+        *text.data <= '9')
+        limit = strtoull(text.data, NULL, 10);
+    buf_release(&text);
+    return limit;
+}
+
+uint64_t plan_machine_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || size <= 0)
+        return 0;
+    uint64_t machine = (uint64_t)pages * (uint64_t)size, container = container_memory();
+    return machine < container ? machine : container;
+}
+
+int plan_memory_limit(const struct settings *s, uint64_t *bytes, struct err *e)
+{
+    return parse_bytes(s->memory, plan_machine_memory(), bytes, e);
+}
+
+static void plan_memory(struct plan *p, const struct settings *s, enum recompute recompute)
+{
+    const struct optimizer_options options = settings_optimizer(s);
+    const struct workspace_options w = settings_workspace(s, recompute);
+    const struct optimizer_bytes bytes = optimizer_bytes(&s->model, &options);
+    p->recompute = recompute;
+    p->panels_bytes = weights_bytes(&s->model, w.precision, true);
+    p->masters_bytes = bytes.masters;
+    p->gradients_bytes = bytes.grads;
+    p->moments_bytes = bytes.moments;
+    p->activations_bytes = workspace_bytes(&s->model, &w);
+    p->batch_bytes = trainer_batch_bytes(s);
+    p->kernels_bytes = kernels_bytes();
+    p->memory_bytes = p->panels_bytes + p->masters_bytes + p->gradients_bytes + p->moments_bytes +
+                      p->activations_bytes + p->batch_bytes + p->kernels_bytes;
+}
+
+/* All choices give the same bits; what is kept need not be computed again. */
+static void fit_memory(struct plan *p, const struct settings *s)
+{
+    if (s->recompute != RECOMPUTE_SETTING_AUTO) {
+        plan_memory(p, s, (enum recompute)(s->recompute - RECOMPUTE_SETTING_NONE));
+        return;
+    }
+    for (int r = RECOMPUTE_NONE; r <= RECOMPUTE_FULL; r++) {
+        plan_memory(p, s, (enum recompute)r);
+        if (p->memory_bytes <= p->memory_limit)
+            return;
+    }
+}
+
+int plan_make(struct plan *p, const struct settings *s, struct err *e)
+{
     *p = (struct plan){
         .params = model_param_count(&s->model),
         .T = s->sequence_length,
@@ -64,22 +146,34 @@ void plan_make(struct plan *p, const struct settings *s)
         .micro_batch = s->micro_batch,
         .flops_per_token = model_train_flops(&s->model, s->sequence_length),
         .tokens = (uint64_t)s->steps * (uint64_t)s->batch_tokens,
-        .activations_bytes = workspace_bytes(&s->model, &o),
     };
+    if (plan_memory_limit(s, &p->memory_limit, e))
+        return -1;
     p->micro_steps = (p->sequences + p->micro_batch - 1) / p->micro_batch;
-    p->weights_bytes = 4 * p->params;
-    p->gradients_bytes = 4 * p->params;
-    p->moments_bytes = 8 * p->params;
-    p->memory_bytes = p->weights_bytes + p->gradients_bytes + p->moments_bytes +
-                      p->activations_bytes;
+    fit_memory(p, s);
     plan_disk(p, s);
+    return 0;
 }
 
-uint64_t plan_machine_memory(void)
+int plan_check(const struct plan *p, struct err *e)
 {
-    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
+    if (p->memory_bytes <= p->memory_limit)
+        return 0;
+    return err_set(e, "the run needs %s of memory, --memory allows %s of this machine's %s%s%s",
+                   log_bytes(p->memory_bytes), log_bytes(p->memory_limit),
+                   log_bytes(plan_machine_memory()),
+                   p->recompute < RECOMPUTE_FULL ? ": set train.recompute to full" : "",
+                   p->micro_batch > 1 ? ": lower train.micro_batch" : "");
 }
+
+const char *plan_recompute_name(enum recompute recompute)
+{
+    static const char *const names[] = {
+        [RECOMPUTE_NONE] = "none", [RECOMPUTE_MLP] = "mlp", [RECOMPUTE_FULL] = "full"};
+    return names[recompute];
+}
+
+/* --- words ---------------------------------------------------------------------- */
 
 /* 124668672 as "124,668,672". */
 static void put_grouped(struct buf *out, uint64_t n)
@@ -104,7 +198,46 @@ static void put_bytes(struct buf *out, const char *name, uint64_t bytes, const c
     buf_printf(out, "%-22s%-10s%s\n", name, log_bytes(bytes), note);
 }
 
-void plan_print(const struct plan *p, const struct settings *s, bool assumed, struct buf *out)
+/* A guess: what well-fed training reaches. A run shows its own share from the first step on. */
+#define EXPECTED_MFU 0.35
+
+static void put_time(const struct plan *p, struct buf *out, double peak)
+{
+    double rate = EXPECTED_MFU * peak / p->flops_per_token;
+    double seconds = (double)p->tokens / rate, years = seconds / (365.25 * 86400);
+    char time[32];
+    if (years < 2)
+        snprintf(time, sizeof(time), "%s", log_duration(seconds));
+    else
+        snprintf(time, sizeof(time), "%.0f years", years);
+    buf_printf(out,
+               "%-22s%-10s%s tokens/s, if %.0f %% of the %.3g TFLOP/s measured now is reached\n",
+               "time", time, log_count(rate), 100 * EXPECTED_MFU, 1e-12 * peak);
+}
+
+static void put_memory(const struct plan *p, const struct settings *s, struct buf *out)
+{
+    static const char *const moments[] = {"fp32, two", "bf16, two", "int8, two"};
+    const struct optimizer_options o = settings_optimizer(s);
+    char kept[64];
+    snprintf(kept, sizeof(kept), "recomputed: %s; with the loss's chunk",
+             plan_recompute_name(p->recompute));
+    put_bytes(out, "memory, weights", p->panels_bytes,
+              settings_precision(s) == KERNEL_BF16 ? "bf16, packed for both directions"
+                                                   : "fp32, packed for both directions");
+    put_bytes(out, "memory, masters", p->masters_bytes,
+              o.masters == MASTERS_SPLIT ? "what bf16 weights leave out" : "fp32");
+    put_bytes(out, "memory, gradients", p->gradients_bytes, "fp32");
+    put_bytes(out, "memory, moments", p->moments_bytes, moments[o.moments]);
+    put_bytes(out, "memory, activations", p->activations_bytes, kept);
+    put_bytes(out, "memory, scratch", p->batch_bytes + p->kernels_bytes, "batch and kernels");
+    buf_printf(out, "%-22s%-10s%s allowed (--memory %s), this machine has %s\n", "memory in all",
+               log_bytes(p->memory_bytes), log_bytes(p->memory_limit), s->memory,
+               log_bytes(plan_machine_memory()));
+}
+
+void plan_print(const struct plan *p, const struct settings *s, bool assumed, double peak,
+                struct buf *out)
 {
     const struct model_config *m = &s->model;
     put_row(out, "parameters", p->params, "");
@@ -125,12 +258,8 @@ void plan_print(const struct plan *p, const struct settings *s, bool assumed, st
     buf_printf(out, "%-22s%.1f million, forward and backward\n", "FLOPs per token",
                p->flops_per_token / 1e6);
     buf_printf(out, "%-22s%.3g\n", "FLOPs in all", p->flops_per_token * (double)p->tokens);
-    put_bytes(out, "memory, weights", p->weights_bytes, "fp32");
-    put_bytes(out, "memory, gradients", p->gradients_bytes, "fp32");
-    put_bytes(out, "memory, moments", p->moments_bytes, "fp32, two");
-    put_bytes(out, "memory, activations", p->activations_bytes, "and scratch");
-    buf_printf(out, "%-22s%-10sthis machine has %s\n", "memory in all", log_bytes(p->memory_bytes),
-               log_bytes(plan_machine_memory()));
+    put_time(p, out, peak);
+    put_memory(p, s, out);
     buf_printf(out, "%-22s%s each, %" PRIu64 " of them\n", "disk, snapshots",
                log_bytes(p->snapshot_bytes), p->snapshots);
     buf_printf(out, "%-22s%s each, %" PRIu64 " of them at a time\n", "disk, to resume",

@@ -5,6 +5,7 @@
 #include "common/fs.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "tokenizer/tokenizer.h" /* TOKEN_BOS */
 
 #include <inttypes.h>
 #include <math.h>
@@ -27,6 +28,12 @@ const struct config_row settings_rows[] = {
                 "print parameters, memory, FLOPs and disk of the run, and stop"),
     CONFIG_I64(S, show_data, "show-data", "-1", -1, 1e15,
                "print the documents behind this step of RUN, and stop"),
+    CONFIG_STR(S, memory, "memory", "90%", "BYTES|GiB|%",
+               "most the run may reserve, e.g. 20GiB, or a share of this machine's memory"),
+    CONFIG_BOOL(S, profile, "profile", "false",
+                "print at the end where the time went, by phase and kernel"),
+    CONFIG_I64(S, profile_every, "profile-every", "0", 0, 1e12,
+               "steps between such tables; 0 = at the end only"),
     CONFIG_I64(S, threads, "threads", "0", 0, 4096, "threads to use; 0 = all CPUs"),
 
     CONFIG_I64(S, model.hidden_size, "model.hidden_size", "768", 8, 16384,
@@ -59,11 +66,16 @@ const struct config_row settings_rows[] = {
                "sequences per forward pass; at most those of a step"),
     CONFIG_I64(S, sequence_length, "train.sequence_length", "0", 0, 1 << 20,
                "tokens per sequence; 0 = max_position_embeddings"),
+    CONFIG_ENUM(S, recompute, "train.recompute", "auto", "auto|none|mlp|full",
+                "activations computed again instead of kept; auto: as few as --memory allows"),
     CONFIG_I64(S, seed, "train.seed", "3407", 0, 1e15, "of the weights and of the data's order"),
     CONFIG_I64(S, skip_limit, "train.skip_limit", "5", 1, 1e6,
                "stop after so many steps in a row without a finite loss and gradient"),
     CONFIG_F64(S, spike_sigma, "train.spike_sigma", "6", 0, 1e6,
                "note losses so many standard deviations above the last ones; 0 = off"),
+
+    CONFIG_F64(S, z_loss, "loss.z_loss", "0", 0, 1,
+               "weight of the squared log-sum-exp, part of all losses; 0 = none, PaLM: 1e-4"),
 
     CONFIG_ENUM(S, optimizer_name, "optimizer.name", "adamw", "adamw", "the update rule"),
     CONFIG_F64(S, lr, "optimizer.lr", "6e-4", 0, 10, "highest learning rate"),
@@ -101,7 +113,12 @@ const struct config_row settings_rows[] = {
 
     CONFIG_ENUM(S, compute, "precision.compute", "auto", "auto|fp32|bf16",
                 "operands of matrix products, sums are fp32; auto: bf16 with AMX, else fp32"),
+    CONFIG_ENUM(S, masters, "precision.masters", "auto", "auto|fp32|split",
+                "weights; split: bf16 and a rest, no less exact; auto: split with bf16"),
+    CONFIG_ENUM(S, moments, "precision.moments", "fp32", "fp32|bf16|int8", "both moments of AdamW"),
 
+    CONFIG_BOOL(S, document_mask, "data.document_mask", "false",
+                "attention stays within a document"),
     CONFIG_STR(S, data_prefix, "data.prefix", NULL, "PREFIX", "token shards of tokenizer pack"),
     CONFIG_STR(S, data_tokenizer, "data.tokenizer", NULL, "DIR", "tokenizer of those shards"),
     CONFIG_STR(S, run_out, "run.out", NULL, "RUN", "run folder; empty = runs/<configuration>"),
@@ -112,9 +129,9 @@ const struct config_row settings_rows[] = {
 
 /* Keys that may differ between the parts of one run. */
 static const char *const free_keys[] = {
-    "train.skip_limit", "train.spike_sigma", "checkpoints.every", "checkpoints.schedule",
-    "checkpoints.keep", "eval.every",        "eval.tokens",       "data.prefix",
-    "data.tokenizer",   "run.out",
+    "train.skip_limit",  "train.spike_sigma",    "train.recompute",  "precision.masters",
+    "checkpoints.every", "checkpoints.schedule", "checkpoints.keep", "eval.every",
+    "eval.tokens",       "data.prefix",          "data.tokenizer",   "run.out",
 };
 
 void settings_init(struct settings *s)
@@ -266,6 +283,40 @@ enum kernel_precision settings_precision(const struct settings *s)
     if (s->compute == COMPUTE_AUTO)
         return cpu_level() >= CPU_AMX ? KERNEL_BF16 : KERNEL_FP32;
     return s->compute == COMPUTE_BF16 ? KERNEL_BF16 : KERNEL_FP32;
+}
+
+static enum masters masters_of(const struct settings *s)
+{
+    if (s->masters == MASTERS_SETTING_AUTO)
+        return settings_precision(s) == KERNEL_BF16 ? MASTERS_SPLIT : MASTERS_FP32;
+    return s->masters == MASTERS_SETTING_SPLIT ? MASTERS_SPLIT : MASTERS_FP32;
+}
+
+struct optimizer_options settings_optimizer(const struct settings *s)
+{
+    return (struct optimizer_options){
+        .masters = masters_of(s),
+        .moments = (enum moments)s->moments,
+        .beta1 = s->adamw.beta1,
+        .beta2 = s->adamw.beta2,
+        .eps = s->adamw.eps,
+        .weight_decay = s->adamw.weight_decay,
+        .seed = (uint64_t)s->seed,
+    };
+}
+
+struct workspace_options settings_workspace(const struct settings *s, enum recompute recompute)
+{
+    return (struct workspace_options){
+        .B = s->micro_batch,
+        .T = s->sequence_length,
+        .precision = settings_precision(s),
+        .backward = true,
+        .recompute = recompute,
+        .mask_documents = s->document_mask,
+        .document_id = TOKEN_BOS,
+        .z_loss = s->z_loss,
+    };
 }
 
 struct schedule settings_schedule(const struct settings *s)

@@ -18,13 +18,22 @@
 
 enum snapshot_schedule { SNAPSHOT_LINEAR, SNAPSHOT_LOG };
 enum compute { COMPUTE_AUTO, COMPUTE_FP32, COMPUTE_BF16 };
+enum masters_setting { MASTERS_SETTING_AUTO, MASTERS_SETTING_FP32, MASTERS_SETTING_SPLIT };
+enum recompute_setting { /* AUTO is for plan_make() to decide, the others are enum recompute */
+                         RECOMPUTE_SETTING_AUTO,
+                         RECOMPUTE_SETTING_NONE,
+                         RECOMPUTE_SETTING_MLP,
+                         RECOMPUTE_SETTING_FULL
+};
 
 struct settings {
     /* the command line */
     char *config, *data, *tokenizer, *out; /* as typed; NULL or "" = not given */
     struct config_list set;
-    bool resume, plan;
-    int64_t show_data; /* step; -1 = not asked for */
+    char *memory; /* see plan_make() */
+    bool resume, plan, profile;
+    int64_t show_data;     /* step; -1 = not asked for */
+    int64_t profile_every; /* steps; 0 = at the end only */
     int64_t threads;
 
     /* the configuration */
@@ -32,7 +41,11 @@ struct settings {
     int64_t vocab_multiple;
     int64_t steps, batch_tokens, micro_batch, sequence_length, seed, skip_limit;
     int optimizer_name, schedule_name, snapshot_schedule; /* enums above and in schedule.h */
-    double lr, min_lr, grad_clip, spike_sigma;
+    double lr, min_lr, grad_clip, spike_sigma, z_loss;
+    bool document_mask;
+    int recompute; /* enum recompute_setting */
+    int masters;   /* enum masters_setting */
+    int moments;   /* enum moments */
     struct adamw adamw;
     int64_t warmup_steps, decay_steps;
     double decay_share;
@@ -63,6 +76,9 @@ int settings_check(struct settings *s, struct err *e);
 /* Sets the model's vocabulary from the tokenizer's, rounded up to model.vocab_multiple. */
 void settings_vocab(struct settings *s, uint32_t tokenizer_vocab_size);
 
+struct optimizer_options settings_optimizer(const struct settings *s);
+/* For training, keeping what `recompute` says. */
+struct workspace_options settings_workspace(const struct settings *s, enum recompute recompute);
 /* precision.compute, where it is auto by what this machine has. */
 enum kernel_precision settings_precision(const struct settings *s);
 

@@ -15,36 +15,26 @@ enum { STATE_FORMAT = 1, STATE_BYTES_MAX = 1 << 20 };
 
 /* --- saving ----------------------------------------------------------------- */
 
-/* The three blocks of floats that make up the state, and how their tensors are called. */
-static const char *const parts[] = {"weight", "exp_avg", "exp_avg_sq"};
+/* The parts of the optimiser that make up the state, and how their tensors are called. */
+static const char *const parts[] = {
+    [OPTIMIZER_MASTER] = "weight", [OPTIMIZER_MEAN] = "exp_avg", [OPTIMIZER_SQUARE] = "exp_avg_sq"};
 enum { PART_COUNT = 3 };
 
-static float *part_block(const struct trainer *t, int part)
-{
-    return part == 0 ? t->model.params : part == 1 ? t->m : t->v;
-}
-
 /* Tensors of the state are numbered through: part by part, the model's tensors in each. */
-static float *rows_at(const struct trainer *t, size_t index, int64_t row, int64_t count,
-                      size_t *values)
-{
-    const struct model_tensor *p = &t->model.tensors[index % t->model.tensor_count];
-    *values = (size_t)(count * p->cols);
-    return part_block(t, (int)(index / t->model.tensor_count)) + p->offset + row * p->cols;
-}
-
 static void get_rows(const void *trainer, size_t index, int64_t row, int64_t count, float *rows)
 {
-    size_t values;
-    const float *from = rows_at(trainer, index, row, count, &values);
-    memcpy(rows, from, values * sizeof(*rows));
+    const struct trainer *t = trainer;
+    const size_t tensors = t->model.tensor_count;
+    optimizer_get(&t->optimizer, (enum optimizer_part)(index / tensors), index % tensors, row,
+                  count, rows);
 }
 
 static void put_rows(void *trainer, size_t index, int64_t row, int64_t count, const float *rows)
 {
-    size_t values;
-    float *to = rows_at(trainer, index, row, count, &values);
-    memcpy(to, rows, values * sizeof(*rows));
+    struct trainer *t = trainer;
+    const size_t tensors = t->model.tensor_count;
+    optimizer_put(&t->optimizer, (enum optimizer_part)(index / tensors), index % tensors, row,
+                  count, rows);
 }
 
 static struct tensor describe(const struct trainer *t, size_t index, const char *name,
@@ -359,7 +349,7 @@ static int restore_from(struct trainer *t, const char *folder, const struct snap
     t->skipped_row = at.skipped_row;
     t->seconds = at.seconds;
     *lengths = at.lengths;
-    workspace_params_changed(t->workspace, &t->model);
+    optimizer_pack(&t->optimizer);
     return 1;
 }
 

@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 
 #include "common/log.h"
+#include "train/plan.h" /* which activations are kept */
 #include "model/weights.h"
 
 #include <inttypes.h>
@@ -13,34 +14,73 @@ static size_t micro_tokens(const struct settings *s)
     return (size_t)s->micro_batch * (size_t)s->sequence_length;
 }
 
-/* One mapping that holds `floats` floats. */
-static float *reserve(size_t floats, const char *what, struct err *e)
+uint64_t trainer_batch_bytes(const struct settings *s)
 {
-    return mem_map(floats * sizeof(float), what, e);
+    return micro_tokens(s) * (2 * sizeof(uint32_t) + sizeof(float));
+}
+
+/* --- memory ------------------------------------------------------------------------ */
+
+/* Pages belong to the memory of the thread that touches them first: all threads touch equal
+ * parts, in the order in which the optimiser hands them out. */
+static void touch(void *memory, uint64_t bytes)
+{
+    enum { PART = 2 << 20 };
+#pragma omp parallel for schedule(static)
+    for (uint64_t at = 0; at < bytes; at += PART)
+        memset((char *)memory + at, 0, bytes - at < PART ? bytes - at : PART);
+}
+
+static int reserve_batch(struct trainer *t, struct err *e)
+{
+    size_t n = micro_tokens(t->settings);
+    t->inputs = mem_map(trainer_batch_bytes(t->settings), "batches", e);
+    if (!t->inputs)
+        return -1;
+    t->targets = t->inputs + n;
+    t->losses = (float *)(void *)(t->targets + n);
+    return 0;
 }
 
 static int reserve_all(struct trainer *t, struct err *e)
 {
     const struct settings *s = t->settings;
-    const struct workspace_options o = {
-        .B = s->micro_batch,
-        .T = s->sequence_length,
-        .precision = settings_precision(s),
-        .backward = true,
-    };
-    size_t n = micro_tokens(s);
-    if (model_init(&t->model, &s->model, e))
+    const struct optimizer_options optimizer = settings_optimizer(s);
+    struct plan plan;
+    if (plan_make(&plan, s, e) || model_init_shape(&t->model, &s->model, e) ||
+        weights_init(&t->weights, &s->model, settings_precision(s), true, e) ||
+        optimizer_init(&t->optimizer, &t->weights, &optimizer, e) || reserve_batch(t, e))
         return -1;
-    t->in_blocks = reserve(weights_size(&s->model), "gradients", e);
-    t->grads = t->in_blocks ? reserve(t->model.params_size, "gradients", e) : NULL;
-    t->m = t->grads ? reserve(t->model.params_size, "first moments", e) : NULL;
-    t->v = t->m ? reserve(t->model.params_size, "second moments", e) : NULL;
-    if (!t->v)
+    struct workspace_options workspace = settings_workspace(s, plan.recompute);
+    workspace.weights = &t->weights;
+    if (workspace_init(&t->workspace, &t->model, &workspace, e))
         return -1;
-    t->inputs = mem_zalloc(n, sizeof(*t->inputs));
-    t->targets = mem_zalloc(n, sizeof(*t->targets));
-    t->losses = mem_zalloc(n, sizeof(*t->losses));
-    return workspace_init(&t->workspace, &t->model, &o, e);
+    touch(t->weights.memory, t->weights.bytes);
+    touch(t->optimizer.masters, t->optimizer.masters_bytes);
+    touch(t->optimizer.moments, t->optimizer.moments_bytes);
+    touch(t->optimizer.grads, t->optimizer.grads_bytes);
+    return 0;
+}
+
+/* Some rows at a time: the parameters never lie in memory as floats of their own. */
+static void randomize(struct trainer *t)
+{
+    enum { STRIP_ROWS = 1024 };
+    const struct model *m = &t->model;
+    int64_t widest = 0;
+    for (size_t i = 0; i < m->tensor_count; i++)
+        widest = m->tensors[i].cols > widest ? m->tensors[i].cols : widest;
+    float *rows = mem_zalloc((size_t)(STRIP_ROWS * widest), sizeof(*rows));
+    for (size_t i = 0; i < m->tensor_count; i++) {
+        for (int64_t row = 0; row < m->tensors[i].rows; row += STRIP_ROWS) {
+            int64_t left = m->tensors[i].rows - row;
+            int64_t count = left < STRIP_ROWS ? left : STRIP_ROWS;
+            model_random_rows(m, i, (uint64_t)t->settings->seed, row, count, rows);
+            optimizer_put(&t->optimizer, OPTIMIZER_MASTER, i, row, count, rows);
+        }
+    }
+    free(rows);
+    optimizer_pack(&t->optimizer);
 }
 
 static int check_ids(const struct settings *s, const struct shard *shard, struct err *e)
@@ -59,8 +99,11 @@ int trainer_init(struct trainer *t, const struct settings *s, const struct shard
         .schedule = settings_schedule(s),
         .sequences = s->batch_tokens / s->sequence_length,
     };
-    if (check_ids(s, data, e) ||
-        loader_init(&t->loader, data, s->sequence_length, (uint64_t)s->seed, e))
+    if (!data)
+        loader_init_random(&t->loader, (uint32_t)s->model.vocab_size, s->sequence_length,
+                           (uint64_t)s->seed);
+    else if (check_ids(s, data, e) ||
+             loader_init(&t->loader, data, s->sequence_length, (uint64_t)s->seed, e))
         return err_add(e, "training data");
     if (valid &&
         (check_ids(s, valid, e) || loader_init(&t->valid, valid, s->sequence_length, 0, e)))
@@ -69,25 +112,31 @@ int trainer_init(struct trainer *t, const struct settings *s, const struct shard
         trainer_release(t);
         return -1;
     }
-    model_randomize(&t->model, (uint64_t)s->seed);
-    workspace_params_changed(t->workspace, &t->model);
+    randomize(t);
     return 0;
 }
 
 void trainer_release(struct trainer *t)
 {
-    size_t bytes = t->model.params_size * sizeof(float);
+    if (t->settings)
+        mem_unmap(t->inputs, trainer_batch_bytes(t->settings));
     workspace_free(t->workspace);
-    if (t->in_blocks)
-        mem_unmap(t->in_blocks, weights_size(&t->model.config) * sizeof(float));
-    mem_unmap(t->grads, bytes);
-    mem_unmap(t->m, bytes);
-    mem_unmap(t->v, bytes);
-    free(t->inputs);
-    free(t->targets);
-    free(t->losses);
+    optimizer_release(&t->optimizer);
+    weights_release(&t->weights);
     model_release(&t->model);
     *t = (struct trainer){0};
+}
+
+/* --- a step ------------------------------------------------------------------------ */
+
+/* Ends one phase, which began at *clock, and begins the next. */
+static void enter(struct trainer *t, enum profile_phase ended, enum profile_phase next,
+                  double *clock)
+{
+    double now = log_seconds();
+    t->phase_seconds[ended] += now - *clock;
+    *clock = now;
+    profile_set_phase(next);
 }
 
 /* Losses are added in the order of the tokens, in double: one order for any thread count. */
@@ -99,15 +148,32 @@ static double sum_losses(const float *losses, size_t n)
     return sum;
 }
 
+/* Forward, loss and backward pass of B sequences; returns the sum of their losses. */
+static double micro_step(struct trainer *t, int64_t B)
+{
+    const int64_t T = t->settings->sequence_length;
+    const float scale = (float)(1.0 / (double)t->settings->batch_tokens);
+    float *grads = t->optimizer.grads;
+    double clock = log_seconds();
+    profile_set_phase(PHASE_FORWARD);
+    model_forward(&t->model, t->workspace, t->inputs, B, T, NULL);
+    enter(t, PHASE_FORWARD, PHASE_LOSS, &clock);
+    model_loss(&t->model, t->workspace, t->targets, t->losses, grads, scale);
+    enter(t, PHASE_LOSS, PHASE_BACKWARD, &clock);
+    model_backward(&t->model, t->workspace, NULL, grads, NULL);
+    enter(t, PHASE_BACKWARD, PHASE_OTHER, &clock);
+    return sum_losses(t->losses, (size_t)(B * T));
+}
+
 int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct err *e)
 {
     const struct settings *s = t->settings;
-    const int64_t T = s->sequence_length;
-    const float scale = (float)(1.0 / (double)s->batch_tokens);
     const uint64_t position = t->loader.position;
-    double loss_sum = 0;
+    double loss_sum = 0, clock = log_seconds();
 
-    memset(t->in_blocks, 0, weights_size(&s->model) * sizeof(float));
+    profile_set_phase(PHASE_UPDATE);
+    optimizer_clear(&t->optimizer);
+    enter(t, PHASE_UPDATE, PHASE_OTHER, &clock);
     for (int64_t done = 0; done < t->sequences;) {
         if (stop && *stop) {
             t->loader.position = position;
@@ -119,10 +185,7 @@ int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, stru
             t->loader.position = position;
             return -1;
         }
-        model_forward(&t->model, t->workspace, t->inputs, B, T, NULL);
-        model_loss(&t->model, t->workspace, t->targets, t->losses, t->in_blocks, scale);
-        model_backward(&t->model, t->workspace, NULL, t->in_blocks, NULL);
-        loss_sum += sum_losses(t->losses, (size_t)(B * T));
+        loss_sum += micro_step(t, B);
         done += B;
     }
     t->loss = loss_sum / (double)s->batch_tokens;
@@ -132,24 +195,24 @@ int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, stru
 void trainer_update(struct trainer *t)
 {
     const struct settings *s = t->settings;
-    const size_t n = t->model.params_size;
+    double clock = log_seconds();
 
+    profile_set_phase(PHASE_UPDATE);
     t->step++;
     t->tokens += (uint64_t)s->batch_tokens;
     t->lr = schedule_lr(&t->schedule, (int64_t)t->step);
-    weights_get_all(&t->model, t->in_blocks, t->grads);
-    t->grad_norm = grad_norm(t->grads, n);
+    t->grad_norm = optimizer_norm(&t->optimizer);
     t->skipped_last = !isfinite(t->loss) || !isfinite(t->grad_norm);
     if (t->skipped_last) {
         t->skipped++;
         t->skipped_row++;
-        return;
+    } else {
+        bool clip = s->grad_clip > 0 && t->grad_norm > s->grad_clip;
+        t->skipped_row = 0;
+        t->updates++;
+        optimizer_step(&t->optimizer, t->updates, t->lr, clip ? s->grad_clip / t->grad_norm : 1);
     }
-    double clip = s->grad_clip > 0 && t->grad_norm > s->grad_clip ? s->grad_clip / t->grad_norm : 1;
-    t->skipped_row = 0;
-    t->updates++;
-    adamw_step(&s->adamw, t->model.params, t->grads, t->m, t->v, n, t->updates, t->lr, clip);
-    workspace_params_changed(t->workspace, &t->model);
+    enter(t, PHASE_UPDATE, PHASE_OTHER, &clock);
 }
 
 int trainer_valid_loss(struct trainer *t, double *loss, struct err *e)

@@ -36,6 +36,11 @@ enum cpu_level kernels_level(void)
     return kernels.level;
 }
 
+size_t kernels_bytes(void)
+{
+    return scratch.bytes;
+}
+
 int kernels_threads(void)
 {
     return omp_in_parallel() ? 1 : scratch.threads;

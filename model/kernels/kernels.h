@@ -31,6 +31,7 @@ enum kernel_precision {
  * again after cpu_level_force() or threads_init(). */
 int kernels_init(struct err *e);
 enum cpu_level kernels_level(void);
+size_t kernels_bytes(void); /* of that scratch memory */
 
 /* --- matrix products: one interface, replaced as a whole by faster engines ---- */
 enum gemm_layout {
