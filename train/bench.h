@@ -11,6 +11,7 @@
 
 int bench_peak(int argc, char **argv);
 int bench_gemm(int argc, char **argv);
+int bench_step(int argc, char **argv);
 
 struct bench_output {
     bool json;

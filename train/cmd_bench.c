@@ -80,6 +80,7 @@ void bench_put_machine(struct bench_output *o)
 static const struct command commands[] = {
     {"peak", bench_peak, "what this machine can do at most: FLOP/s and bytes/s"},
     {"gemm", bench_gemm, "matrix products of the models, and their share of that"},
+    {"step", bench_step, "whole training steps on random tokens: tokens/s and MFU"},
     {NULL, NULL, NULL},
 };
 
