@@ -7,7 +7,8 @@
 #ifndef COMMON_THREADS_H
 #define COMMON_THREADS_H
 
-/* 0 = all CPUs this process may use. Call once at start, before any parallel work. */
+/* 0 = all CPUs this process may use. Call once at start, before any parallel work. A thread that
+ * is not OpenMP's calls it too: the number holds for the parallel work of the calling thread. */
 void threads_init(int count);
 int threads_count(void);
 

@@ -2,13 +2,22 @@
 #include "train/saver.h"
 
 #include "common/log.h"
+#include "common/threads.h"
 
+static int work_timed(struct saver *s)
+{
+    double start = log_seconds();
+    int r = s->work(s->owner, &s->err);
+    s->seconds = log_seconds() - start;
+    return r;
+}
+
+/* Parallel loops stay on this thread: all others are busy with gradients. */
 static void *run(void *arg)
 {
     struct saver *s = arg;
-    double start = log_seconds();
-    s->result = s->work(s->owner, &s->err);
-    s->seconds = log_seconds() - start;
+    threads_init(1);
+    s->result = work_timed(s);
     return NULL;
 }
 
@@ -18,7 +27,7 @@ void saver_start(struct saver *s, saver_work *work, void *owner)
     *s = (struct saver){.work = work, .owner = owner, .busy = true};
     s->in_thread = !pthread_create(&s->thread, NULL, run, s);
     if (!s->in_thread)
-        run(s);
+        s->result = work_timed(s);
 }
 
 int saver_wait(struct saver *s, struct err *e)

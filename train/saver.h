@@ -31,7 +31,8 @@ struct saver {
     double seconds; /* that the last work took */
 };
 
-/* Calls work(owner, …) on another thread; where none can be had, here and now. Not while busy. */
+/* Calls work(owner, …) on another thread, where parallel loops run on that thread alone; if none
+ * can be had, here and now. Not while busy. */
 void saver_start(struct saver *s, saver_work *work, void *owner);
 /* What the work returned, and its sentence; 0 if none was started. */
 int saver_wait(struct saver *s, struct err *e);

@@ -1,6 +1,7 @@
 /* The saver: work goes on beside its caller, and what came of it is told once. */
 #include "tests/test.h"
 
+#include "common/threads.h"
 #include "train/saver.h"
 
 #include <semaphore.h>
@@ -8,7 +9,7 @@
 struct work {
     sem_t begun, may_end;
     pthread_t thread;
-    int result;
+    int result, threads;
 };
 
 /* Ends only when the caller, going on meanwhile, says so. */
@@ -16,6 +17,7 @@ static int wait_for_word(void *owner, struct err *e)
 {
     struct work *w = owner;
     w->thread = pthread_self();
+    w->threads = threads_count();
     sem_post(&w->begun);
     while (sem_wait(&w->may_end))
         continue;
@@ -30,6 +32,7 @@ static void start(struct saver *s, struct work *w, int result)
         continue;
     assert_true(s->busy);
     assert_false(pthread_equal(w->thread, pthread_self()));
+    assert_int_equal(w->threads, 1);
     sem_post(&w->may_end);
 }
 
@@ -39,6 +42,7 @@ static void test_works_beside_its_caller(void **state)
     struct saver s = {0};
     struct work w;
     struct err e = {0};
+    threads_init(3);
     sem_init(&w.begun, 0, 0);
     sem_init(&w.may_end, 0, 0);
     assert_works(saver_wait(&s, &e), e); /* nothing was started */
@@ -55,6 +59,7 @@ static void test_works_beside_its_caller(void **state)
 
     start(&s, &w, 0); /* and does not stick */
     assert_works(saver_wait(&s, &e), e);
+    assert_int_equal(threads_count(), 3);
     sem_destroy(&w.begun);
     sem_destroy(&w.may_end);
 }
