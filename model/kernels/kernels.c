@@ -195,6 +195,7 @@ int kernels_init(struct err *e)
         gemm_fill_amx(&kernels);
         linear_fill_amx(&kernels);
         attention_fill_amx(&kernels);
+        heads_fill_amx(&kernels);
         peak_fill_amx(&kernels);
         blocks_fill_amx(&kernels);
     }

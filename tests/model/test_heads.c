@@ -234,7 +234,7 @@ static void test_large_scores(void **state)
         {
             heads_forward(p.p, &p.s, p.qkv_act, p.out, p.lse);
             check_act(&p, p.out, p.out_ref, p.q_cols, 3e-2, "heads out, large scores");
-            assert_near(p.lse, p.lse_ref, p.s.T, 1e-4, "heads lse, large scores");
+            assert_near(p.lse, p.lse_ref, p.s.T, 2e-3, "heads lse, large scores");
         }
         problem_release(&p);
     }
