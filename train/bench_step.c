@@ -180,7 +180,7 @@ static void put_results(const struct step_options *options, const struct setting
 static int put_profile(const struct step_options *options, const struct settings *s,
                        const struct measured *m, struct err *e)
 {
-    struct profile_peaks peaks = {.flops = m->real};
+    struct profile_peaks peaks;
     struct buf table = {0};
     if (profile_peaks(&peaks, settings_precision(s), e))
         return -1;

@@ -10,12 +10,8 @@ static const double PEAK_SECONDS = 0.1;
 
 int profile_peaks(struct profile_peaks *p, enum kernel_precision precision, struct err *e)
 {
-    struct peak_bandwidth bandwidth;
-    if (peak_bandwidth(&bandwidth, e))
-        return -1;
     p->flops = peak_flops(peak_unit_real(precision), PEAK_SECONDS);
-    p->bytes = bandwidth.triad;
-    return 0;
+    return peak_triad(&p->bytes, e);
 }
 
 /* Kernels that are bound by arithmetic show FLOP/s, the others bytes per second: whichever is

@@ -154,24 +154,46 @@ static void touch(float *p, int64_t bytes)
     memset((char *)p + omp_get_thread_num() * part, 1, (size_t)part);
 }
 
+/* Reserves and touches twice the last-level cache; *bytes of it. */
+static float *map_range(int64_t *bytes, struct err *e)
+{
+    const int64_t l2 = sysconf(_SC_LEVEL2_CACHE_SIZE) * (int64_t)kernels_threads();
+    const int64_t l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    *bytes = 2 * (l3 > l2 ? l3 : l2);
+    if (*bytes > RANGE_MAX || *bytes <= 0)
+        *bytes = RANGE_MAX;
+    float *p = mem_map((size_t)*bytes, "ranges to measure bandwidth with", e);
+    if (p)
+        touch(p, *bytes);
+    return p;
+}
+
+int peak_triad(double *bandwidth, struct err *e)
+{
+    int64_t bytes;
+    float *p = map_range(&bytes, e);
+    if (!p)
+        return -1;
+    *bandwidth = triad_bandwidth(p, bytes);
+    mem_unmap(p, (size_t)bytes);
+    return 0;
+}
+
 int peak_bandwidth(struct peak_bandwidth *b, struct err *e)
 {
     const int64_t l2 = sysconf(_SC_LEVEL2_CACHE_SIZE) * (int64_t)kernels_threads();
     const int64_t l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    int64_t range = 2 * (l3 > l2 ? l3 : l2);
-    if (range > RANGE_MAX || range <= 0)
-        range = RANGE_MAX;
-    float *p = mem_map((size_t)range, "ranges to measure bandwidth with", e);
+    const int64_t in_l3 = l3 / 2 < 32 * l2 ? l3 / 2 : 32 * l2;
+    int64_t bytes;
+    float *p = map_range(&bytes, e);
     if (!p)
         return -1;
-    touch(p, range);
-    int64_t in_l3 = l3 / 2 < 32 * l2 ? l3 / 2 : 32 * l2;
     *b = (struct peak_bandwidth){
         .load_l2 = load_bandwidth(p, l2 / 2),
         .load_l3 = load_bandwidth(p, in_l3 >= 4 * l2 ? in_l3 : 0),
-        .load_dram = load_bandwidth(p, range),
-        .triad = triad_bandwidth(p, range),
+        .load_dram = load_bandwidth(p, bytes),
+        .triad = triad_bandwidth(p, bytes),
     };
-    mem_unmap(p, (size_t)range);
+    mem_unmap(p, (size_t)bytes);
     return 0;
 }

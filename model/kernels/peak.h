@@ -33,5 +33,6 @@ struct peak_bandwidth {
 };
 /* Reserves and gives back a range twice the last-level cache, at most 512 MiB. */
 int peak_bandwidth(struct peak_bandwidth *b, struct err *e);
+int peak_triad(double *bandwidth, struct err *e); /* the triad alone */
 
 #endif

@@ -50,3 +50,23 @@ for key in peak_tflops forward_tflops backward_tflops gradient_tflops forward_sh
 done
 run 1 mundwerk bench gemm --config nowhere
 says err "no configuration nowhere"
+
+# --- whole steps, without data and without leaving anything behind
+run 2 mundwerk bench step
+says err "--config is missing"
+run 0 mundwerk bench step --config toy.yaml --steps 2 --batch-tokens 512 --json --profile
+says out '"config": "toy.yaml"'
+says out '"batch_tokens": 512'
+for key in tokens_per_s flops_per_token mfu_nominal mfu_gaussian forward_ms loss_ms backward_ms \
+    update_ms memory_bytes loss; do
+    positive $key
+done
+says err "linear forward"
+says err "of peak"
+run 0 mundwerk bench step --config toy.yaml --steps 1 --micro-batch 2 --batch-tokens 256 \
+    --set precision.compute=fp32 --set train.recompute=full
+says out "sequences in a forward pass       2"
+says out "recomputed                        full"
+run 1 mundwerk bench step --config toy.yaml --memory 1MiB
+says err "--memory allows 1.0 MB"
+[ "$(ls)" = "$(printf 'err\nout\ntoy.yaml')" ] || fail "bench left files: $(ls)"

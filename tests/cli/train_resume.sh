@@ -84,8 +84,21 @@ start() {
 # --- the undisturbed run
 run 0 train --config toy.yaml --plan
 says out "tokens per step       2,048"
+for row in "memory, weights" "memory, moments" "memory in all" "time  " "disk in all"; do says out "$row"; done
+says out "recomputed: none"
+run 0 train --config toy.yaml --plan --memory 1MiB
+says out "recomputed: full"
+run 2 train --config toy.yaml --plan --memory much
+says err "--memory 'much' is no size"
 [ ! -e runs ] || fail "--plan wrote something"
-run 0 train --config toy.yaml --out whole --threads 2
+run 1 train --config toy.yaml --out tight --memory 1MiB
+says err "--memory allows 1.0 MB"
+run 0 train --config toy.yaml --out whole --threads 2 --profile-every 16
+says err "of 16 steps up to step 16 went"
+says err "of 4 steps up to step 20 went"
+says err "linear gradient"
+says err "were resident"
+grep -qE "compute: (fp32|bf16)" whole/config.yaml || fail "config.yaml does not say what auto was"
 [ "$(wc -l <whole/metrics.jsonl)" = 21 ] || fail "21 lines of metrics expected: step 0 and 20 steps"
 [ "$(tail -n +2 whole/data.log | wc -l)" = 20 ] || fail "20 steps in data.log expected"
 says whole/config.yaml 'prefix: "tokens"'

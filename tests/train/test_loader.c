@@ -160,12 +160,43 @@ static void test_too_short(void **state)
     shard_close(&s);
 }
 
+/* Without data: tokens of the vocabulary, small ones more often, targets the next inputs, and the
+ * same again for the same seed. */
+static void test_random(void **state)
+{
+    (void)state;
+    enum { T = 64, B = 8 };
+    struct loader a, b;
+    struct err e;
+    uint32_t inputs[B * T], targets[B * T], again[B * T];
+    int small = 0;
+    loader_init_random(&a, 1000, T, 5);
+    loader_init_random(&b, 1000, T, 5);
+    assert_works(loader_next(&a, B, inputs, targets, &e), e);
+    assert_int_equal(a.position, B);
+    for (int i = 0; i < B * T; i++) {
+        assert_true(inputs[i] < 1000);
+        small += inputs[i] < 31; /* half of all: exp(½ log 1000) = 31.6 */
+        if (i % T)
+            assert_int_equal(inputs[i], targets[i - 1]);
+    }
+    assert_true(small > B * T * 2 / 5 && small < B * T * 3 / 5);
+    assert_works(loader_next(&b, B, again, targets, &e), e);
+    assert_memory_equal(inputs, again, sizeof(inputs));
+    assert_works(loader_next(&b, B, again, targets, &e), e);
+    assert_memory_not_equal(inputs, again, sizeof(inputs));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_window_once), cmocka_unit_test(test_shuffled),
-        cmocka_unit_test(test_targets),           cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_documents),         cmocka_unit_test(test_too_short),
+        cmocka_unit_test(test_every_window_once),
+        cmocka_unit_test(test_shuffled),
+        cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_too_short),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, test_folder_remove);
 }

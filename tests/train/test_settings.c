@@ -76,6 +76,9 @@ static void test_refuse(void **state)
     refuse(toy, "optimizer.min_lr=1", "optimizer.min_lr 1 is above optimizer.lr");
     refuse(toy, "schedule.warmup_steps=21", "more than train.steps 20");
     refuse(toy, "schedule.decay_type=cubic", "cubic");
+    refuse(toy, "train.recompute=some", "train.recompute");
+    refuse(toy, "precision.moments=fp16", "precision.moments");
+    refuse(toy, "loss.z_loss=-1", "loss.z_loss");
     refuse(toy, "train.steps=3",
            "--set: schedule.warmup_steps 5 is more than train.steps 3; lower it with --set "
            "schedule.warmup_steps=N");
@@ -128,6 +131,33 @@ static void test_auto(void **state)
     const char *const set[] = {"precision.compute=bf16", NULL};
     assert_works(resolve(&s, toy, set, &e), e);
     assert_int_equal(settings_precision(&s), KERNEL_BF16);
+    settings_release(&s);
+}
+
+/* How weights and moments are kept, and what of it another machine may change. */
+static void test_kept(void **state)
+{
+    (void)state;
+    struct settings s;
+    struct err e;
+    struct buf identity = {0};
+    const char *const set[] = {"precision.compute=bf16",  "precision.moments=int8",
+                               "train.recompute=mlp",     "loss.z_loss=1e-4",
+                               "data.document_mask=true", NULL};
+    assert_works(resolve(&s, toy, set, &e), e);
+    assert_int_equal(settings_optimizer(&s).masters, MASTERS_SPLIT);
+    assert_int_equal(settings_optimizer(&s).moments, MOMENTS_INT8);
+    struct workspace_options w = settings_workspace(&s, RECOMPUTE_MLP);
+    assert_int_equal(w.recompute, RECOMPUTE_MLP);
+    assert_true(w.z_loss == 1e-4 && w.mask_documents && w.backward);
+    settings_put_identity(&s, &identity);
+    assert_non_null(strstr(identity.data, "precision.moments"));
+    assert_non_null(strstr(identity.data, "loss.z_loss"));
+    assert_null(strstr(identity.data, "train.recompute"));
+    assert_null(strstr(identity.data, "precision.masters"));
+    s.compute = COMPUTE_FP32;
+    assert_int_equal(settings_optimizer(&s).masters, MASTERS_FP32);
+    buf_release(&identity);
     settings_release(&s);
 }
 
@@ -285,7 +315,8 @@ int main(void)
         cmocka_unit_test(test_sizes),    cmocka_unit_test(test_find),
         cmocka_unit_test(test_shipped),  cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_identity), cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_decay),    cmocka_unit_test(test_auto),
+        cmocka_unit_test(test_kept),     cmocka_unit_test(test_decay),
+        cmocka_unit_test(test_auto),
     };
     return cmocka_run_group_tests(tests, NULL, test_folder_remove);
 }

@@ -204,6 +204,78 @@ static void poison(float with)
     trainer_release(&t);
 }
 
+/* One step's loss with a setting changed. */
+static double loss_with(void (*change)(struct settings *s))
+{
+    struct settings s;
+    struct trainer t;
+    struct err e;
+    toy_settings(&s);
+    s.compute = COMPUTE_FP32;
+    change(&s);
+    assert_works(settings_check(&s, &e), e);
+    begin(&t, &s);
+    steps(&t, 2);
+    double loss = t.loss;
+    trainer_release(&t);
+    settings_release(&s);
+    return loss;
+}
+
+static void change_nothing(struct settings *s)
+{
+    (void)s;
+}
+
+static void recompute_all(struct settings *s)
+{
+    s->recompute = RECOMPUTE_SETTING_FULL;
+}
+
+static void recompute_mlp(struct settings *s)
+{
+    s->recompute = RECOMPUTE_SETTING_MLP;
+}
+
+static void add_z_loss(struct settings *s)
+{
+    s->z_loss = 0.1;
+}
+
+static void mask_documents(struct settings *s)
+{
+    s->document_mask = true;
+}
+
+/* What is recomputed does not show; a z-loss adds about 0.1 log(64)²; a mask cuts sequences where
+ * token 1, <s>, stands. */
+static void test_options(void **state)
+{
+    (void)state;
+    double plain = loss_with(change_nothing);
+    assert_true(loss_with(recompute_mlp) == plain);
+    assert_true(loss_with(recompute_all) == plain);
+    double more = loss_with(add_z_loss) - plain;
+    assert_true(more > 0.05 * log(VOCAB) * log(VOCAB) && more < 0.2 * log(VOCAB) * log(VOCAB));
+    double masked = loss_with(mask_documents);
+    assert_true(masked != plain && fabs(masked - plain) < 0.5);
+}
+
+/* Steps on random tokens, as mundwerk bench does them: the time of each phase is counted. */
+static void test_random_tokens(void **state)
+{
+    (void)state;
+    struct trainer t;
+    struct err e;
+    assert_works(trainer_init(&t, &toy, NULL, NULL, &e), e);
+    steps(&t, 3);
+    assert_true(isfinite(t.loss) && fabs(t.loss - log(VOCAB)) < 1);
+    assert_false(t.skipped_last);
+    for (int phase = PHASE_FORWARD; phase <= PHASE_UPDATE; phase++)
+        assert_true(t.phase_seconds[phase] > 0);
+    trainer_release(&t);
+}
+
 static void test_not_finite(void **state)
 {
     (void)state;
@@ -266,20 +338,19 @@ static void save_beside_gradients(struct trainer *t, struct record *r,
     r->data.bytes = length;
 }
 
-static void test_snapshot(void **state)
+static void check_snapshot(const struct settings *toy, const char *name)
 {
-    (void)state;
     struct trainer a, b;
     struct record r;
     struct record_lengths lengths = {0};
     struct err e;
-    char *run = fs_join(test_folder(), "run");
+    char *run = fs_join(test_folder(), "%s", name);
     struct snapshot_source src = {run, NULL, 7, shard.fingerprint};
     assert_works(fs_mkdirs(run, &e), e);
 
-    begin(&b, &toy);
+    begin(&b, toy);
     assert_int_equal(snapshot_restore(&b, &src, &lengths, &e), 0); /* none there yet */
-    begin(&a, &toy);
+    begin(&a, toy);
     assert_works(record_open(&r, run, &lengths, &a.loader, a.sequences, &e), e);
     steps(&a, 7);
     a.skipped = 3;
@@ -300,7 +371,7 @@ static void test_snapshot(void **state)
     src.tokenizer_hash++;
     assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "another tokenizer");
     src.tokenizer_hash--;
-    struct settings other = toy;
+    struct settings other = *toy;
     other.lr = 2e-2;
     b.settings = &other;
     assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "optimizer.lr");
@@ -308,6 +379,19 @@ static void test_snapshot(void **state)
     trainer_release(&a);
     trainer_release(&b);
     free(run);
+}
+
+static void test_snapshot(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"run-fp32", "run-bf16", "run-int8"};
+    struct settings s = toy;
+    check_snapshot(&s, "run");
+    s.compute = COMPUTE_BF16;
+    for (int moments = MOMENTS_FP32; moments <= MOMENTS_INT8; moments++) {
+        s.moments = moments;
+        check_snapshot(&s, names[moments]);
+    }
 }
 
 /* data.log tells the documents behind a step, and cutting it leaves no step twice. */
@@ -368,10 +452,11 @@ static void test_refuse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),     cmocka_unit_test(test_accumulation),
-        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_bad_gradient),
-        cmocka_unit_test(test_stop),       cmocka_unit_test(test_snapshot),
-        cmocka_unit_test(test_record),     cmocka_unit_test(test_refuse),
+        cmocka_unit_test(test_learns),        cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_options),
+        cmocka_unit_test(test_random_tokens), cmocka_unit_test(test_bad_gradient),
+        cmocka_unit_test(test_stop),          cmocka_unit_test(test_snapshot),
+        cmocka_unit_test(test_record),        cmocka_unit_test(test_refuse),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
