@@ -7,24 +7,31 @@
 #include "common/mem.h"
 #include "common/rng.h"
 #include "model/layers.h"
+#include "train/muon.h"
 
 #include <math.h>
 #include <string.h>
 
 /* --- what is kept, and where ------------------------------------------------------- */
 
-enum region { REGION_EMBEDDING, REGION_WEIGHTS, REGION_NORMS, REGION_COUNT };
+enum region { REGION_EMBEDDING, REGION_LAYERS, REGION_HEAD, REGION_NORMS, REGION_COUNT };
 
 static enum masters masters_of(const struct optimizer_options *o, enum region region)
 {
     return region == REGION_NORMS ? MASTERS_FP32 : o->masters;
 }
 
+static bool is_muon(const struct optimizer_options *o, enum region region)
+{
+    return o->name == OPTIMIZER_MUON && region == REGION_LAYERS;
+}
+
 static enum moments moments_of(const struct optimizer_options *o, enum region region)
 {
     if (region == REGION_NORMS)
         return MOMENTS_FP32;
-    return region == REGION_EMBEDDING && o->moments == MOMENTS_INT8 ? MOMENTS_BF16 : o->moments;
+    bool whole = region == REGION_EMBEDDING || is_muon(o, region);
+    return whole && o->moments == MOMENTS_INT8 ? MOMENTS_BF16 : o->moments;
 }
 
 /* Bytes of one moment of a value. */
@@ -33,18 +40,51 @@ static size_t moment_bytes(enum moments m)
     return m == MOMENTS_FP32 ? 4 : m == MOMENTS_BF16 ? 2 : 1;
 }
 
-static size_t scales_bytes(enum moments m, size_t values)
+/* Bytes of the moments of a region. */
+struct moments_bytes {
+    size_t mean, square, scales;
+};
+
+static struct moments_bytes moments_bytes(const struct optimizer_options *o, enum region region,
+                                          size_t values)
 {
-    return m == MOMENTS_INT8 ? values / BLOCK_AREA * 2 * sizeof(float) : 0;
+    enum moments m = moments_of(o, region);
+    size_t one = values * moment_bytes(m);
+    return (struct moments_bytes){
+        .mean = one,
+        .square = is_muon(o, region) ? 0 : one,
+        .scales = m == MOMENTS_INT8 ? values / BLOCK_AREA * 2 * sizeof(float) : 0,
+    };
 }
 
 static void region_sizes(const struct model_config *c, size_t values[REGION_COUNT])
 {
-    size_t weights = weights_place(c, 1 + LAYER_Q).offset;
+    const size_t head_tensor = 2 + LAYER_TENSOR_COUNT * (size_t)c->num_hidden_layers;
+    size_t layers = weights_place(c, 1 + LAYER_Q).offset;
+    size_t head = weights_place(c, head_tensor).offset;
     size_t norms = weights_place(c, 1 + LAYER_NORM_ATTN).offset;
-    values[REGION_EMBEDDING] = weights;
-    values[REGION_WEIGHTS] = norms - weights;
+    values[REGION_EMBEDDING] = layers;
+    values[REGION_LAYERS] = head - layers;
+    values[REGION_HEAD] = norms - head;
     values[REGION_NORMS] = weights_size(c) - norms;
+}
+
+/* Muon's matrices are all tensors of a layer but its norms. */
+static bool is_matrix(const struct model_config *c, size_t tensor)
+{
+    return tensor >= 1 && tensor <= LAYER_TENSOR_COUNT * (size_t)c->num_hidden_layers &&
+           (tensor - 1) % LAYER_TENSOR_COUNT < LAYER_NORM_ATTN;
+}
+
+static size_t scratch_floats(const struct model_config *c)
+{
+    size_t most = 0;
+    for (size_t i = 1; is_matrix(c, i); i++) { /* of the first layer */
+        struct weights_place place = weights_place(c, i);
+        size_t need = muon_scratch(place.rows, place.cols);
+        most = need > most ? need : most;
+    }
+    return most;
 }
 
 struct optimizer_bytes optimizer_bytes(const struct model_config *c,
@@ -54,11 +94,14 @@ struct optimizer_bytes optimizer_bytes(const struct model_config *c,
     size_t values[REGION_COUNT];
     region_sizes(c, values);
     for (int r = 0; r < REGION_COUNT; r++) {
-        enum moments m = moments_of(options, (enum region)r);
-        bool split = masters_of(options, (enum region)r) == MASTERS_SPLIT;
-        sum.masters += values[r] * (split && r == REGION_WEIGHTS ? 2 : 4);
-        sum.moments += 2 * values[r] * moment_bytes(m) + scales_bytes(m, values[r]);
+        struct moments_bytes m = moments_bytes(options, (enum region)r, values[r]);
+        bool packed = r == REGION_LAYERS || r == REGION_HEAD;
+        bool split = packed && options->masters == MASTERS_SPLIT;
+        sum.masters += values[r] * (split ? sizeof(int16_t) : sizeof(float));
+        sum.moments += m.mean + m.square + m.scales;
     }
+    if (options->name == OPTIMIZER_MUON)
+        sum.scratch = scratch_floats(c) * sizeof(float);
     return sum;
 }
 
@@ -95,52 +138,61 @@ static struct update *add_update(struct optimizer *o, enum region region, size_t
         u->upper = take(&from->masters, values * sizeof(uint16_t));
     if (u->masters == MASTERS_SPLIT)
         u->lower = take(&from->masters, values * sizeof(int16_t));
-    u->mean = take(&from->means, values * moment_bytes(u->moments));
-    u->square = take(&from->squares, values * moment_bytes(u->moments));
-    u->scales = take(&from->scales, scales_bytes(u->moments, values));
+    struct moments_bytes bytes = moments_bytes(&o->options, region, values);
+    u->mean = take(&from->means, bytes.mean);
+    u->square = bytes.square ? take(&from->squares, bytes.square) : NULL;
+    u->scales = bytes.scales ? (void *)take(&from->scales, bytes.scales) : NULL;
     return u;
+}
+
+/* Where each kind of array begins. */
+static struct supply supply_of(const struct optimizer *o)
+{
+    size_t values[REGION_COUNT], means = 0, squares = 0;
+    region_sizes(&o->weights->config, values);
+    for (int r = 0; r < REGION_COUNT; r++) {
+        struct moments_bytes bytes = moments_bytes(&o->options, (enum region)r, values[r]);
+        means += bytes.mean;
+        squares += bytes.square;
+    }
+    char *moments = o->moments;
+    return (struct supply){.masters = o->masters,
+                           .means = moments,
+                           .squares = moments + means,
+                           .scales = moments + means + squares};
 }
 
 static void add_updates(struct optimizer *o)
 {
     struct weights *w = o->weights;
-    size_t values[REGION_COUNT], moments = 0;
-    region_sizes(&w->config, values);
-    for (int r = 0; r < REGION_COUNT; r++)
-        moments += values[r] * moment_bytes(moments_of(&o->options, (enum region)r));
-    struct supply from = {.masters = o->masters,
-                          .means = o->moments,
-                          .squares = (char *)o->moments + moments,
-                          .scales = (char *)o->moments + 2 * moments};
+    struct supply from = supply_of(o);
     o->updates = mem_zalloc((size_t)w->count + 2, sizeof(*o->updates));
-    struct update *u = add_update(o, REGION_EMBEDDING, 0, values[REGION_EMBEDDING], NULL, &from);
+    struct update *u = add_update(o, REGION_EMBEDDING, 0, w->offsets[0], NULL, &from);
     w->embedding = (struct embedding){.fp32 = u->master, .upper = u->upper, .lower = u->lower};
     for (int64_t i = 0; i < w->count; i++) {
         const struct weight *W = &w->list[i];
         MW_ASSERT(W->backward);
-        add_update(o, REGION_WEIGHTS, w->offsets[i], (size_t)(W->out * W->in), W, &from);
+        add_update(o, i + 1 < w->count ? REGION_LAYERS : REGION_HEAD, w->offsets[i],
+                   (size_t)(W->out * W->in), W, &from);
     }
-    u = add_update(o, REGION_NORMS, w->norms_offset, values[REGION_NORMS], NULL, &from);
+    u = add_update(o, REGION_NORMS, w->norms_offset, w->size - w->norms_offset, NULL, &from);
     w->norms = u->master;
-    MW_ASSERT(from.masters == (char *)o->masters + o->masters_bytes);
-    MW_ASSERT(from.scales == (char *)o->moments + o->moments_bytes);
+    MW_ASSERT(from.masters == (char *)o->masters + o->bytes.masters);
+    MW_ASSERT(from.scales == (char *)o->moments + o->bytes.moments);
 }
 
 int optimizer_init(struct optimizer *o, struct weights *w, const struct optimizer_options *options,
                    struct err *e)
 {
-    struct optimizer_bytes bytes = optimizer_bytes(&w->config, options);
-    *o = (struct optimizer){.options = *options,
-                            .weights = w,
-                            .masters_bytes = bytes.masters,
-                            .moments_bytes = bytes.moments,
-                            .grads_bytes = bytes.grads};
+    const struct optimizer_bytes bytes = optimizer_bytes(&w->config, options);
+    *o = (struct optimizer){.options = *options, .weights = w, .bytes = bytes};
     if (options->masters == MASTERS_SPLIT && w->precision != KERNEL_BF16)
         return err_set(e, "masters can be split only if weights are bf16");
     o->masters = mem_map(bytes.masters, "master weights", e);
     o->moments = o->masters ? mem_map(bytes.moments, "moments", e) : NULL;
     o->grads = o->moments ? mem_map(bytes.grads, "gradients", e) : NULL;
-    if (!o->grads) {
+    o->scratch = o->grads ? mem_map(bytes.scratch, "scratch memory of the optimiser", e) : NULL;
+    if (!o->scratch) {
         optimizer_release(o);
         return -1;
     }
@@ -150,9 +202,10 @@ int optimizer_init(struct optimizer *o, struct weights *w, const struct optimize
 
 void optimizer_release(struct optimizer *o)
 {
-    mem_unmap(o->masters, o->masters_bytes);
-    mem_unmap(o->moments, o->moments_bytes);
-    mem_unmap(o->grads, o->grads_bytes);
+    mem_unmap(o->masters, o->bytes.masters);
+    mem_unmap(o->moments, o->bytes.moments);
+    mem_unmap(o->grads, o->bytes.grads);
+    mem_unmap(o->scratch, o->bytes.scratch);
     free(o->updates);
     *o = (struct optimizer){0};
 }
@@ -188,6 +241,48 @@ static struct adamw_constants constants(double beta1, double beta2, double eps, 
     };
 }
 
+/* Rows of a tensor between block order and the scratch memory, scaled on the way back. */
+static void gather(struct optimizer *o, const struct weights_place *place)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < place->rows; row += BLOCK)
+        weights_get(place, o->grads, row, place->rows - row < BLOCK ? place->rows - row : BLOCK,
+                    o->scratch + row * place->cols);
+}
+
+static void scatter(struct optimizer *o, const struct weights_place *place, float *rows,
+                    float scale)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < place->rows; row += BLOCK) {
+        int64_t count = place->rows - row < BLOCK ? place->rows - row : BLOCK;
+        float *at = rows + row * place->cols;
+        for (int64_t i = 0; i < count * place->cols; i++)
+            at[i] *= scale;
+        weights_put(place, o->grads, row, count, at);
+    }
+}
+
+static void muon_step(struct optimizer *o, const struct update_rule *adamw)
+{
+    const struct model_config *c = &o->weights->config;
+    const struct update *layers = o->updates + 1;
+    const int64_t count = o->weights->count - 1;
+    struct update_rule rule = *adamw;
+    rule.adamw.beta1 = (float)o->options.momentum;
+    update_momentum(layers, count, &rule);
+    for (size_t i = 1; i <= LAYER_TENSOR_COUNT * (size_t)c->num_hidden_layers; i++) {
+        if (!is_matrix(c, i))
+            continue;
+        struct weights_place place = weights_place(c, i);
+        double longer = (double)(place.rows > place.cols ? place.rows : place.cols);
+        gather(o, &place);
+        scatter(o, &place, muon_direction(o->scratch, place.rows, place.cols),
+                (float)(0.2 * sqrt(longer)));
+    }
+    update_apply(layers, count, &rule);
+}
+
 void optimizer_step(struct optimizer *o, uint64_t t, double lr, double grad_scale)
 {
     const struct optimizer_options *s = &o->options;
@@ -195,7 +290,13 @@ void optimizer_step(struct optimizer *o, uint64_t t, double lr, double grad_scal
         .adamw = constants(s->beta1, s->beta2, s->eps, s->weight_decay, t, lr, grad_scale),
         .noise = rng_mix(s->seed, t),
     };
-    update_adamw(o->updates, o->count, &rule);
+    if (s->name == OPTIMIZER_ADAMW) {
+        update_adamw(o->updates, o->count, &rule);
+        return;
+    }
+    update_adamw(o->updates, 1, &rule);                /* embedding */
+    update_adamw(o->updates + o->count - 2, 2, &rule); /* head and norms */
+    muon_step(o, &rule);
 }
 
 void optimizer_pack(struct optimizer *o)
@@ -334,12 +435,22 @@ static void put_scales(const struct update *u, enum optimizer_part part,
     }
 }
 
+bool optimizer_keeps(const struct optimizer *o, enum optimizer_part part, size_t tensor)
+{
+    const struct model_config *c = &o->weights->config;
+    return part != OPTIMIZER_SQUARE || o->options.name != OPTIMIZER_MUON || !is_matrix(c, tensor);
+}
+
 void optimizer_get(const struct optimizer *o, enum optimizer_part part, size_t tensor, int64_t row,
                    int64_t count, float *rows)
 {
     const struct weights_place place = weights_place(&o->weights->config, tensor);
     const struct update *u = holder(o, &place);
     MW_ASSERT(row >= 0 && count >= 0 && row + count <= place.rows);
+    if (!optimizer_keeps(o, part, tensor)) {
+        memset(rows, 0, (size_t)(count * place.cols) * sizeof(float));
+        return;
+    }
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < count; r++)
         for (int64_t col = 0; col < place.cols;) {
@@ -378,6 +489,8 @@ void optimizer_put(struct optimizer *o, enum optimizer_part part, size_t tensor,
     MW_ASSERT(row >= 0 && count >= 0 && row + count <= place.rows);
     MW_ASSERT(part == OPTIMIZER_MASTER || u->moments != MOMENTS_INT8 ||
               (row % BLOCK == 0 && (count % BLOCK == 0 || row + count == place.rows)));
+    if (!optimizer_keeps(o, part, tensor))
+        return;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < count; r += BLOCK)
         put_rows(u, part, &place, row + r, count - r < BLOCK ? count - r : BLOCK,

@@ -8,10 +8,16 @@
  *     each step:  optimizer_clear(&o), backward passes add to o.grads,
  *                 norm = optimizer_norm(&o), optimizer_step(&o, t, lr, clip / norm)
  *
- * The rule is AdamW with decoupled weight decay on all parameters; the formula, and how masters
- * and moments may be kept, are in model/kernels/update.h. The norms are always fp32; with
- * MOMENTS_INT8 the embedding's moments are bf16. All results are the same to the bit for any
- * number of threads, and at all CPU levels.
+ * OPTIMIZER_ADAMW is AdamW with decoupled weight decay on all parameters; the formula, and how
+ * masters and moments may be kept, are in model/kernels/update.h. The norms are always fp32; with
+ * MOMENTS_INT8 the embedding's moments are bf16.
+ *
+ * OPTIMIZER_MUON moves each matrix of the layers (q, k, v, o, gate, up, down) by the direction of
+ * train/muon.h, times 0.2 sqrt(max(rows, cols)), which makes its values as large as AdamW's: rate
+ * and weight decay carry over (Liu et al. 2025, arXiv 2502.16982). The momentum is kept as means,
+ * in bf16 with MOMENTS_INT8; there are no squares. Embedding, head and norms are AdamW's.
+ *
+ * All results are the same to the bit for any number of threads; AdamW's at all CPU levels too.
  */
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
@@ -23,11 +29,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum optimizer_name { OPTIMIZER_ADAMW, OPTIMIZER_MUON };
+
 struct optimizer_options {
+    enum optimizer_name name;
     enum masters masters; /* MASTERS_SPLIT wants bf16 weights */
     enum moments moments;
     double beta1, beta2, eps, weight_decay;
-    uint64_t seed; /* of stochastic rounding */
+    double momentum; /* Muon's, Nesterov; usually 0.95 */
+    uint64_t seed;   /* of stochastic rounding */
+};
+
+/* Bytes optimizer_init() reserves. Masters: what is kept beside the packed weights. */
+struct optimizer_bytes {
+    uint64_t masters, moments, grads, scratch;
 };
 
 struct optimizer {
@@ -37,13 +52,10 @@ struct optimizer {
     struct update *updates;  /* embedding, weights, norms */
     int64_t count;
     void *masters, *moments; /* memory the updates point into */
-    uint64_t masters_bytes, moments_bytes, grads_bytes;
+    float *scratch;          /* Muon's, for one matrix */
+    struct optimizer_bytes bytes;
 };
 
-/* Bytes optimizer_init() reserves. Masters: what is kept beside the packed weights. */
-struct optimizer_bytes {
-    uint64_t masters, moments, grads;
-};
 struct optimizer_bytes optimizer_bytes(const struct model_config *c,
                                        const struct optimizer_options *options);
 
@@ -58,17 +70,20 @@ void optimizer_release(struct optimizer *o);
 void optimizer_clear(struct optimizer *o);
 /* Euclidean norm of the gradients, summed in double in one order; NaN and Inf pass through. */
 double optimizer_norm(const struct optimizer *o);
-/* Step number t, from 1. Gradients are multiplied by grad_scale (clipping) on the way, and stay
- * as they are. */
+/* Step number t, from 1. Gradients are multiplied by grad_scale (clipping) on the way. Muon
+ * uses their memory, AdamW leaves them as they are. */
 void optimizer_step(struct optimizer *o, uint64_t t, double lr, double grad_scale);
 
 /* Rows [row, row + count) of tensor number i (the order of model.tensors) as floats, place.cols
  * apart. What get gives, put restores to the bit: masters and fp32 and bf16 moments are given as
- * they are, and 8-bit moments as the values of their codes, which code to the same again. put
+ * they are, and 8-bit moments as the values of their codes, which code to the same again. Squares
+ * that Muon does not keep are zeros, and putting them does nothing (optimizer_keeps()). put
  * wants whole rows of blocks of 8-bit moments: row is a multiple of 32, and count too unless
  * the tensor ends there; then a block's scale becomes its largest value. After the last put of
  * masters, optimizer_pack() writes the packed forms. */
 enum optimizer_part { OPTIMIZER_MASTER, OPTIMIZER_MEAN, OPTIMIZER_SQUARE };
+/* Whether this part of a tensor is kept. */
+bool optimizer_keeps(const struct optimizer *o, enum optimizer_part part, size_t tensor);
 void optimizer_get(const struct optimizer *o, enum optimizer_part part, size_t tensor, int64_t row,
                    int64_t count, float *rows);
 void optimizer_put(struct optimizer *o, enum optimizer_part part, size_t tensor, int64_t row,

@@ -118,7 +118,7 @@ static void plan_memory(struct plan *p, const struct settings *s, enum recompute
     p->moments_bytes = bytes.moments;
     p->activations_bytes = workspace_bytes(&s->model, &w);
     p->batch_bytes = trainer_batch_bytes(s);
-    p->kernels_bytes = kernels_bytes();
+    p->kernels_bytes = kernels_bytes() + bytes.scratch;
     p->memory_bytes = p->panels_bytes + p->masters_bytes + p->gradients_bytes + p->moments_bytes +
                       p->activations_bytes + p->batch_bytes + p->kernels_bytes;
 }
@@ -217,9 +217,11 @@ static void put_time(const struct plan *p, struct buf *out, double peak)
 
 static void put_memory(const struct plan *p, const struct settings *s, struct buf *out)
 {
-    static const char *const moments[] = {"fp32, two", "bf16, two", "int8, two"};
+    static const char *const moments[] = {"fp32", "bf16", "int8"};
     const struct optimizer_options o = settings_optimizer(s);
-    char kept[64];
+    char kept[64], two[64];
+    snprintf(two, sizeof(two), "%s, two%s", moments[o.moments],
+             o.name == OPTIMIZER_MUON ? ", for the layers one" : "");
     snprintf(kept, sizeof(kept), "recomputed: %s; with the loss's chunk",
              plan_recompute_name(p->recompute));
     put_bytes(out, "memory, weights", p->panels_bytes,
@@ -228,9 +230,10 @@ static void put_memory(const struct plan *p, const struct settings *s, struct bu
     put_bytes(out, "memory, masters", p->masters_bytes,
               o.masters == MASTERS_SPLIT ? "what bf16 weights leave out" : "fp32");
     put_bytes(out, "memory, gradients", p->gradients_bytes, "fp32");
-    put_bytes(out, "memory, moments", p->moments_bytes, moments[o.moments]);
+    put_bytes(out, "memory, moments", p->moments_bytes, two);
     put_bytes(out, "memory, activations", p->activations_bytes, kept);
-    put_bytes(out, "memory, scratch", p->batch_bytes + p->kernels_bytes, "batch and kernels");
+    put_bytes(out, "memory, scratch", p->batch_bytes + p->kernels_bytes,
+              "batch, kernels, optimiser");
     buf_printf(out, "%-22s%-10s%s allowed (--memory %s), this machine has %s\n", "memory in all",
                log_bytes(p->memory_bytes), log_bytes(p->memory_limit), s->memory,
                log_bytes(plan_machine_memory()));

@@ -77,7 +77,8 @@ const struct config_row settings_rows[] = {
     CONFIG_F64(S, z_loss, "loss.z_loss", "0", 0, 1,
                "weight of the squared log-sum-exp, part of all losses; 0 = none, PaLM: 1e-4"),
 
-    CONFIG_ENUM(S, optimizer_name, "optimizer.name", "adamw", "adamw", "the update rule"),
+    CONFIG_ENUM(S, optimizer_name, "optimizer.name", "adamw", "adamw|muon",
+                "the update rule; muon: of the layers' matrices, adamw for all others"),
     CONFIG_F64(S, lr, "optimizer.lr", "6e-4", 0, 10, "highest learning rate"),
     CONFIG_F64(S, min_lr, "optimizer.min_lr", "4e-5", 0, 10, "learning rate at the end"),
     CONFIG_F64(S, adamw.beta1, "optimizer.beta1", "0.9", 0, 0.999999, "decay of the mean"),
@@ -85,6 +86,7 @@ const struct config_row settings_rows[] = {
     CONFIG_F64(S, adamw.eps, "optimizer.eps", "1e-8", 1e-15, 1, "added to the root"),
     CONFIG_F64(S, adamw.weight_decay, "optimizer.weight_decay", "0.1", 0, 10,
                "decoupled, on all parameters"),
+    CONFIG_F64(S, momentum, "optimizer.momentum", "0.95", 0, 0.999999, "muon: decay of the mean"),
     CONFIG_F64(S, grad_clip, "optimizer.grad_clip", "1", 0, 1e6,
                "longest gradient (global norm); 0 = no limit"),
 
@@ -295,12 +297,14 @@ static enum masters masters_of(const struct settings *s)
 struct optimizer_options settings_optimizer(const struct settings *s)
 {
     return (struct optimizer_options){
+        .name = (enum optimizer_name)s->optimizer_name,
         .masters = masters_of(s),
         .moments = (enum moments)s->moments,
         .beta1 = s->adamw.beta1,
         .beta2 = s->adamw.beta2,
         .eps = s->adamw.eps,
         .weight_decay = s->adamw.weight_decay,
+        .momentum = s->momentum,
         .seed = (uint64_t)s->seed,
     };
 }

@@ -47,6 +47,7 @@ struct settings {
     int masters;   /* enum masters_setting */
     int moments;   /* enum moments */
     struct adamw adamw;
+    double momentum; /* of optimizer.name muon */
     int64_t warmup_steps, decay_steps;
     double decay_share;
     int decay_type; /* enum schedule_decay */

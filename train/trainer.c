@@ -56,9 +56,10 @@ static int reserve_all(struct trainer *t, struct err *e)
     if (workspace_init(&t->workspace, &t->model, &workspace, e))
         return -1;
     touch(t->weights.memory, t->weights.bytes);
-    touch(t->optimizer.masters, t->optimizer.masters_bytes);
-    touch(t->optimizer.moments, t->optimizer.moments_bytes);
-    touch(t->optimizer.grads, t->optimizer.grads_bytes);
+    touch(t->optimizer.masters, t->optimizer.bytes.masters);
+    touch(t->optimizer.moments, t->optimizer.bytes.moments);
+    touch(t->optimizer.grads, t->optimizer.bytes.grads);
+    touch(t->optimizer.scratch, t->optimizer.bytes.scratch);
     return 0;
 }
 

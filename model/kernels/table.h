@@ -199,6 +199,9 @@ struct heads_engine {
     void (*backward)(const struct heads_job *j, int64_t b, int64_t g, float *scratch);
 };
 
+/* What is done with each block: UPDATE_PACK needs no rule. */
+enum update_pass { UPDATE_ADAMW, UPDATE_MOMENTUM, UPDATE_APPLY, UPDATE_PACK };
+
 struct kernels {
     enum cpu_level level;
     struct peak_engine peak;
@@ -225,9 +228,9 @@ struct kernels {
     void (*adamw)(float *p, const float *g, float *m, float *v, int64_t n,
                   const struct adamw_constants *k);
     double (*sum_squares)(const float *x, int64_t n);
-    /* blocks [begin, end); without a rule only packs */
-    void (*update)(const struct update *u, const struct update_rule *rule, int64_t begin,
-                   int64_t end);
+    /* blocks [begin, end) */
+    void (*update)(const struct update *u, enum update_pass pass, const struct update_rule *rule,
+                   int64_t begin, int64_t end);
 };
 
 extern struct kernels kernels;

@@ -9,6 +9,11 @@
  *     m ← β1 m + (1-β1) g          v ← β2 v + (1-β2) g²
  *     p ← p - lr (wd p + (m / c1) / (sqrt(v / c2) + eps))
  *
+ * Muon (train/muon.h) needs two passes instead, with other work between them:
+ *
+ *     m ← β1 m + (1-β1) g,   g ← β1 m + (1-β1) g (Nesterov)
+ *     p ← p - lr (wd p + g)
+ *
  * The arithmetic has no fused multiply-add, so that all levels give the same bits.
  *
  * Masters. MASTERS_SPLIT keeps of each master only its lower 16 bits, as a signed number: the
@@ -47,7 +52,7 @@ struct update {
     enum moments moments;
     enum kernel_precision precision; /* of the weight */
     const struct weight *weight;     /* NULL: row by row, without packed forms */
-    const float *grads;
+    float *grads;
     float *master;   /* MASTERS_FP32 */
     uint16_t *upper; /* MASTERS_SPLIT without a weight */
     int16_t *lower;  /* MASTERS_SPLIT */
@@ -63,6 +68,9 @@ struct update_rule {
 
 /* One step on `n` of them. Parallel over fixed runs of blocks. */
 void update_adamw(const struct update *updates, int64_t n, const struct update_rule *rule);
+/* Muon's first and second pass; there are no squares, and means are not in 8 bits. */
+void update_momentum(const struct update *updates, int64_t n, const struct update_rule *rule);
+void update_apply(const struct update *updates, int64_t n, const struct update_rule *rule);
 /* Writes the packed forms from the masters; with MASTERS_SPLIT only the forward one is left to
  * write. */
 void update_pack(const struct update *updates, int64_t n);

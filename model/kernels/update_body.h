@@ -189,6 +189,11 @@ INLINE vu noise_of(uint32_t key, int64_t i)
     return x ^ x >> 15;
 }
 
+INLINE uint32_t block_key(const struct update *u, const struct update_rule *rule, int64_t b)
+{
+    return (uint32_t)rng_mix(rule->noise, u->first + (uint64_t)b);
+}
+
 INLINE vf adamw(const struct adamw_constants *k, vf p, vf g, vf *m, vf *v)
 {
     g = g * k->grad_scale;
@@ -233,6 +238,46 @@ static void adamw_bf16(const struct adamw_constants *rule, uint32_t key, const f
         }
         store_halves(m + i, mean[0], mean[1]);
         store_halves(v + i, square[0], square[1]);
+    }
+}
+
+/* Muon's momentum, and its direction before it is made orthogonal in place of the gradient. */
+INLINE vf momentum(const struct adamw_constants *k, float *g, vf m)
+{
+    vf gi = vf_load(g) * k->grad_scale * (1.0f - k->beta1);
+    m = m * k->beta1 + gi;
+    vf_store(g, m * k->beta1 + gi);
+    return m;
+}
+
+static void momentum_block(const struct update *u, const struct update_rule *rule, int64_t b)
+{
+    const struct adamw_constants k = rule->adamw;
+    const uint32_t key = block_key(u, rule, b);
+    const int64_t at = b * BLOCK_AREA;
+    float *g = u->grads + at;
+    for (int64_t i = 0; i < BLOCK_AREA; i += 2 * LANES) {
+        if (u->moments == MOMENTS_FP32) {
+            float *m = (float *)u->mean + at + i;
+            vf_store(m, momentum(&k, g + i, vf_load(m)));
+            vf_store(m + LANES, momentum(&k, g + i + LANES, vf_load(m + LANES)));
+        } else {
+            uint16_t *m = (uint16_t *)u->mean + at + i;
+            vu low = (vu)momentum(&k, g + i, vf_load_bf16(m));
+            vu high = (vu)momentum(&k, g + i + LANES, vf_load_bf16(m + LANES));
+            store_halves(m, (low + (noise_of(key, i) & 0xffff)) >> 16,
+                         (high + (noise_of(key, i + LANES) & 0xffff)) >> 16);
+        }
+    }
+}
+
+static void apply_block(const struct adamw_constants *rule, const float *g, float *p)
+{
+    const float lr = rule->lr, decay = rule->weight_decay;
+    for (int64_t i = 0; i < BLOCK_AREA; i += LANES) {
+        ahead(g + BLOCK_AREA + i);
+        vf x = vf_load(p + i);
+        vf_store(p + i, x - lr * (x * decay + vf_load(g + i)));
     }
 }
 
@@ -336,7 +381,7 @@ static void step_block(const struct update *u, const struct update_rule *rule, i
 {
     const int64_t at = b * BLOCK_AREA;
     const float *g = u->grads + at;
-    const uint32_t key = (uint32_t)rng_mix(rule->noise, u->first + (uint64_t)b);
+    const uint32_t key = block_key(u, rule, b);
     switch (u->moments) {
     case MOMENTS_FP32:
         adamw_fp32(&rule->adamw, g, (float *)u->mean + at, (float *)u->square + at, p);
@@ -438,16 +483,22 @@ static void pack(const struct update *u, int64_t b, const float *p, struct block
         pack_backward_bf16(p, backward_bf16(W, b));
 }
 
-static void update_blocks(const struct update *u, const struct update_rule *rule, int64_t begin,
-                          int64_t end)
+static void update_blocks(const struct update *u, enum update_pass pass,
+                          const struct update_rule *rule, int64_t begin, int64_t end)
 {
     struct block_scratch s;
     for (int64_t b = begin; b < end; b++) {
-        float *p = load_master(u, b, &s);
-        if (rule) {
-            step_block(u, rule, b, &s, p);
-            store_master(u, b, p);
+        if (pass == UPDATE_MOMENTUM) {
+            momentum_block(u, rule, b);
+            continue;
         }
+        float *p = load_master(u, b, &s);
+        if (pass == UPDATE_ADAMW)
+            step_block(u, rule, b, &s, p);
+        else if (pass == UPDATE_APPLY)
+            apply_block(&rule->adamw, u->grads + b * BLOCK_AREA, p);
+        if (pass != UPDATE_PACK)
+            store_master(u, b, p);
         pack(u, b, p, &s);
     }
     simd_fence();

@@ -4,6 +4,7 @@
  * larger than the caches, gaussian gradients.
  *
  *     make bench-update BENCH_ARGS="avx512 split"    one level, variants whose name holds the word
+ *                                                    (or is muon)
  */
 #include "common/cpu.h"
 #include "common/mem.h"
@@ -89,42 +90,14 @@ static int traffic(enum kernel_precision p, enum masters masters, enum moments m
     return 4 + 4 * moment + master + 2 * packed;
 }
 
-static void bench(const char *name, enum kernel_precision p, enum masters masters,
-                  enum moments moments, double peak)
-{
-    const struct optimizer_options options = {masters, moments, 0.9, 0.95, 1e-8, 0.1, 1};
-    struct weights w;
-    struct optimizer o;
-    struct err e;
-    double best = 1e30, norm = 1e30;
-    if (weights_init(&w, &config, p, true, &e) || optimizer_init(&o, &w, &options, &e))
-        fail(&e);
-    gaussian(o.grads, w.size);
-    for (int i = 0; i < ROUNDS; i++) {
-        double start = omp_get_wtime();
-        optimizer_step(&o, (uint64_t)i + 1, 1e-4, 1.0);
-        double middle = omp_get_wtime();
-        optimizer_norm(&o);
-        double end = omp_get_wtime();
-        best = middle - start < best ? middle - start : best;
-        norm = end - middle < norm ? end - middle : norm;
-    }
-    double rate = 1e-9 * (double)w.size / best;
-    double bytes = traffic(p, masters, moments);
-    printf(
-        "  %-24s %5.2f Gparam/s  %2.0f B/param  %5.1f GB/s  %3.0f %% of triad   norm %5.1f GB/s\n",
-        name, rate, bytes, rate * bytes, 100 * rate * bytes / peak, 4e-9 * (double)w.size / norm);
-    fflush(stdout);
-    optimizer_release(&o);
-    weights_release(&w);
-}
-
-static const struct {
+struct variant {
     const char *name;
     enum kernel_precision precision;
     enum masters masters;
     enum moments moments;
-} variants[] = {
+};
+
+static const struct variant variants[] = {
     {"fp32, weights fp32", KERNEL_FP32, MASTERS_FP32, MOMENTS_FP32},
     {"fp32", KERNEL_BF16, MASTERS_FP32, MOMENTS_FP32},
     {"split", KERNEL_BF16, MASTERS_SPLIT, MOMENTS_FP32},
@@ -133,13 +106,80 @@ static const struct {
     {"split, moments int8", KERNEL_BF16, MASTERS_SPLIT, MOMENTS_INT8},
 };
 
+/* Shortest seconds of a step, and of the norm. */
+static double measure(const struct variant *variant, enum optimizer_name rule, double *norm)
+{
+    const struct optimizer_options options = {.name = rule,
+                                              .masters = variant->masters,
+                                              .moments = variant->moments,
+                                              .beta1 = 0.9,
+                                              .beta2 = 0.95,
+                                              .eps = 1e-8,
+                                              .weight_decay = 0.1,
+                                              .momentum = 0.95};
+    struct weights w;
+    struct optimizer o;
+    struct err e;
+    double best = 1e30;
+    *norm = 1e30;
+    if (weights_init(&w, &config, variant->precision, true, &e) ||
+        optimizer_init(&o, &w, &options, &e))
+        fail(&e);
+    gaussian(o.grads, w.size);
+    for (int i = 0; i < (rule == OPTIMIZER_ADAMW ? ROUNDS : 2); i++) {
+        double start = omp_get_wtime();
+        optimizer_step(&o, (uint64_t)i + 1, 1e-4, 1.0);
+        double middle = omp_get_wtime();
+        optimizer_norm(&o);
+        double end = omp_get_wtime();
+        best = middle - start < best ? middle - start : best;
+        *norm = end - middle < *norm ? end - middle : *norm;
+    }
+    optimizer_release(&o);
+    weights_release(&w);
+    return best;
+}
+
+static void bench(const struct variant *variant, double peak)
+{
+    const double n = 1e-9 * (double)weights_size(&config);
+    double bytes = traffic(variant->precision, variant->masters, variant->moments), norm;
+    double rate = n / measure(variant, OPTIMIZER_ADAMW, &norm);
+    printf(
+        "  %-20s %5.2f Gparam/s  %2.0f B/param  %5.1f GB/s, %3.0f %% of triad; norm %5.1f GB/s\n",
+        variant->name, rate, bytes, rate * bytes, 100 * rate * bytes / peak, 4 * n / norm);
+    fflush(stdout);
+}
+
+/* FLOPs of Newton-Schulz steps, of layers: n n m for each of three products, twice, n < m. */
+static double muon_flops(void)
+{
+    double sum = 0;
+    for (size_t i = 1; i <= 7; i++) {
+        struct weights_place place = weights_place(&config, i);
+        double n = (double)(place.rows < place.cols ? place.rows : place.cols);
+        double m = (double)(place.rows < place.cols ? place.cols : place.rows);
+        sum += 5 * 2 * n * n * (2 * m + n);
+    }
+    return sum * (double)config.num_hidden_layers;
+}
+
+static void bench_muon(void)
+{
+    static const struct variant lean = {"muon, moments bf16", KERNEL_BF16, MASTERS_SPLIT,
+                                        MOMENTS_BF16};
+    double norm, seconds = measure(&lean, OPTIMIZER_MUON, &norm);
+    printf("  %-20s %5.0f ms, %.2f TFLOP of Newton-Schulz steps: at least %.2f TFLOP/s\n",
+           lean.name, 1e3 * seconds, 1e-12 * muon_flops(), 1e-12 * muon_flops() / seconds);
+}
+
 int main(int argc, char **argv)
 {
     struct err e;
     threads_init(0);
     double peak = streaming_bandwidth();
     printf("triad %.1f GB/s on %d threads\n", peak, threads_count());
-    for (int level = CPU_C; level <= CPU_AVX512; level++) {
+    for (int level = CPU_C; level <= CPU_AMX; level++) {
         const char *name = cpu_level_name((enum cpu_level)level);
         if (argc > 1 && strcmp(argv[1], name) != 0)
             continue;
@@ -150,8 +190,9 @@ int main(int argc, char **argv)
         printf("%s\n", name);
         for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++)
             if (argc <= 2 || strstr(variants[i].name, argv[2]))
-                bench(variants[i].name, variants[i].precision, variants[i].masters,
-                      variants[i].moments, peak);
+                bench(&variants[i], peak);
+        if (argc <= 2 || strstr("muon", argv[2]))
+            bench_muon();
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "tests/model/kernels_help.h"
 
 #include "model/model.h"
+#include "train/muon.h"
 #include "train/optimizer.h"
 
 #include <omp.h>
@@ -270,7 +271,7 @@ static void test_split(void **state)
         steps(whole, 1, 5);
         steps(split, 1, 5);
         assert_same(whole, split, "after");
-        assert_true(split->o.masters_bytes < whole->o.masters_bytes);
+        assert_true(split->o.bytes.masters < whole->o.bytes.masters);
         subject_free(whole);
         subject_free(split);
     }
@@ -465,6 +466,167 @@ static void test_norm_of_all(void **state)
     subject_free(s);
 }
 
+/* --- Muon ------------------------------------------------------------------ */
+
+/* x (rows, cols) ← five Newton-Schulz steps, in double. */
+static void newton_schulz_reference(double *x, int64_t rows, int64_t cols)
+{
+    double *g = doubles(rows * rows), *f = doubles(rows * rows), *y = doubles(rows * cols);
+    double norm = 0;
+    for (int64_t i = 0; i < rows * cols; i++)
+        norm += x[i] * x[i];
+    for (int64_t i = 0; i < rows * cols; i++)
+        x[i] /= sqrt(norm);
+    for (int step = 0; step < 5; step++) {
+        for (int64_t i = 0; i < rows * rows; i++) {
+            g[i] = 0;
+            for (int64_t k = 0; k < cols; k++)
+                g[i] += x[i / rows * cols + k] * x[i % rows * cols + k];
+        }
+        for (int64_t i = 0; i < rows * rows; i++) {
+            f[i] = -4.7750 * g[i];
+            for (int64_t k = 0; k < rows; k++)
+                f[i] += 2.0315 * g[i / rows * rows + k] * g[k * rows + i % rows];
+        }
+        for (int64_t i = 0; i < rows * cols; i++) {
+            y[i] = 3.4445 * x[i];
+            for (int64_t k = 0; k < rows; k++)
+                y[i] += f[i / cols * rows + k] * x[k * cols + i % cols];
+        }
+        memcpy(x, y, (size_t)(rows * cols) * sizeof(double));
+    }
+    free(g);
+    free(f);
+    free(y);
+}
+
+static void check_direction(int64_t rows, int64_t cols)
+{
+    float *scratch = floats((int64_t)muon_scratch(rows, cols)), *g = gaussian(rows * cols, 3);
+    double *ref = doubles(rows * cols), off = 0, all = 0;
+    for (int64_t i = 0; i < rows * cols; i++)
+        ref[i] = (double)g[i];
+    newton_schulz_reference(ref, rows, cols);
+    memcpy(scratch, g, (size_t)(rows * cols) * sizeof(float));
+    const float *x = muon_direction(scratch, rows, cols);
+    for (int64_t i = 0; i < rows * cols; i++) {
+        off += ((double)x[i] - ref[i]) * ((double)x[i] - ref[i]);
+        all += ref[i] * ref[i];
+    }
+    if (!(sqrt(off / all) < 0.05)) /* operands are rounded to bf16, 2^-9, in 15 products */
+        fail_msg("(%d, %d): off by %g", (int)rows, (int)cols, sqrt(off / all));
+    /* singular values near 1: their squares add up to about the smaller side */
+    double share = all / (double)(rows < cols ? rows : cols);
+    assert_true(share > 0.5 && share < 1.4);
+    memset(scratch, 0, (size_t)(rows * cols) * sizeof(float));
+    x = muon_direction(scratch, rows, cols);
+    for (int64_t i = 0; i < rows * cols; i++)
+        assert_true(x[i] == 0);
+    free(scratch);
+    free(g);
+    free(ref);
+}
+
+static void test_direction(void **state)
+{
+    (void)state;
+    use_threads(2);
+    FOR_LEVELS(level)
+    {
+        check_direction(40, 72);
+        check_direction(72, 40);
+        check_direction(33, 33);
+    }
+}
+
+static struct subject *muon_new(enum masters masters, enum moments moments)
+{
+    struct optimizer_options options = kept(masters, moments);
+    options.name = OPTIMIZER_MUON;
+    options.momentum = 0.95;
+    return subject_new(KERNEL_BF16, options);
+}
+
+/* One step of a matrix from rest: the gradient's direction, as large as the paper has it. */
+static void check_muon_matrix(const struct subject *before, const struct subject *after, size_t i)
+{
+    const struct weights_place place = place_of(i);
+    const int64_t n = place.rows * place.cols;
+    float *scratch = floats((int64_t)muon_scratch(place.rows, place.cols));
+    float *p = floats(n), *q = floats(n);
+    double *want = doubles(n);
+    optimizer_get(&before->o, OPTIMIZER_MASTER, i, 0, place.rows, p);
+    optimizer_get(&after->o, OPTIMIZER_MASTER, i, 0, place.rows, q);
+    weights_get(&place, before->o.grads, 0, place.rows, scratch);
+    for (int64_t j = 0; j < n; j++) { /* to the bit: roundings to bf16 hang on it */
+        float g = scratch[j] * 0.5f * (1.0f - 0.95f);
+        scratch[j] = g * 0.95f + g;
+    }
+    const float *x = muon_direction(scratch, place.rows, place.cols);
+    double longer = (double)(place.rows > place.cols ? place.rows : place.cols);
+    for (int64_t j = 0; j < n; j++)
+        want[j] = (double)p[j] - 1e-2 * (0.1 * (double)p[j] + 0.2 * sqrt(longer) * (double)x[j]);
+    assert_near(q, want, n, 1e-6, "a matrix after a step of Muon");
+    free(scratch);
+    free(p);
+    free(q);
+    free(want);
+}
+
+static void test_muon(void **state)
+{
+    (void)state;
+    use_threads(2);
+    struct subject *before = muon_new(MASTERS_FP32, MOMENTS_FP32);
+    struct subject *muon = muon_new(MASTERS_FP32, MOMENTS_FP32);
+    struct subject *adamw = subject_new(KERNEL_BF16, kept(MASTERS_FP32, MOMENTS_FP32));
+    draw_gradients(before, 1);
+    steps(muon, 1, 1);
+    steps(adamw, 1, 1);
+    for (size_t i = 0; i < TENSORS; i++)
+        if (!optimizer_keeps(&muon->o, OPTIMIZER_SQUARE, i)) {
+            check_muon_matrix(before, muon, i);
+        } else {
+            float *x = floats((int64_t)values_of(i)), *y = floats((int64_t)values_of(i));
+            optimizer_get(&muon->o, OPTIMIZER_MASTER, i, 0, place_of(i).rows, x);
+            optimizer_get(&adamw->o, OPTIMIZER_MASTER, i, 0, place_of(i).rows, y);
+            assert_same_bits(x, y, (int64_t)values_of(i), "what is left to AdamW");
+            free(x);
+            free(y);
+        }
+    check_packed(muon);
+    assert_true(muon->o.bytes.moments < adamw->o.bytes.moments);
+    subject_free(before);
+    subject_free(muon);
+    subject_free(adamw);
+}
+
+/* Threads, split masters and a restored state change no bit. */
+static void test_muon_same_bits(void **state)
+{
+    (void)state;
+    for (int moments = MOMENTS_FP32; moments <= MOMENTS_INT8; moments++) {
+        use_threads(1);
+        struct subject *plain = muon_new(MASTERS_FP32, (enum moments)moments);
+        steps(plain, 1, 4);
+        for (int threads = 2; threads <= 3; threads++) {
+            use_threads(threads);
+            struct subject *s = muon_new(MASTERS_SPLIT, (enum moments)moments);
+            struct subject *restored = muon_new(MASTERS_SPLIT, (enum moments)moments);
+            steps(s, 1, 2);
+            for (int part = OPTIMIZER_MASTER; part <= OPTIMIZER_SQUARE; part++)
+                copy_part(s, restored, (enum optimizer_part)part);
+            optimizer_pack(&restored->o);
+            steps(restored, 3, 4);
+            assert_same(restored, plain, "Muon on threads, split, restored");
+            subject_free(s);
+            subject_free(restored);
+        }
+        subject_free(plain);
+    }
+    use_threads(2);
+}
+
 /* --- flat arrays ------------------------------------------------------------------- */
 
 static const struct adamw paper = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
@@ -560,12 +722,14 @@ static void test_norm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formula),      cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_split),        cmocka_unit_test(test_packed),
-        cmocka_unit_test(test_unbiased),     cmocka_unit_test(test_restore),
-        cmocka_unit_test(test_bytes),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_norm_of_all),  cmocka_unit_test(test_torch),
-        cmocka_unit_test(test_flat_formula), cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_formula),     cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_split),       cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_unbiased),    cmocka_unit_test(test_restore),
+        cmocka_unit_test(test_bytes),       cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_norm_of_all), cmocka_unit_test(test_direction),
+        cmocka_unit_test(test_muon),        cmocka_unit_test(test_muon_same_bits),
+        cmocka_unit_test(test_torch),       cmocka_unit_test(test_flat_formula),
+        cmocka_unit_test(test_norm),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
