@@ -309,25 +309,6 @@ INLINE float *sums_of(const enum kernel_precision p, const struct product *q, co
     return s->c + ((j - r->j0) * ROWS + i - r->i0) * BLOCK_AREA;
 }
 
-/* What finish() will read and write. */
-INLINE void prefetch_results(const enum kernel_precision p, const struct product *q, int64_t i,
-                             int64_t j)
-{
-    const int64_t at = i * (q->N / BLOCK) + j;
-    if (q->epilogue == PRODUCT_SWIGLU_BACKWARD) {
-        prefetch(p, q->gu, 2 * at, 1, 2, 0, 1);
-        if (q->c != q->gu)
-            prefetch(p, q->c, 2 * at, 1, 2, 0, 1);
-        if (q->y)
-            prefetch(p, q->y, at, 1, 1, 0, 1);
-    } else if (q->epilogue != PRODUCT_ADD) {
-        if (q->c)
-            prefetch(p, q->c, at, 1, 1, 0, 1);
-        if (q->epilogue == PRODUCT_SWIGLU && j % 2 == 0)
-            prefetch(p, q->y, at / 2, 1, 1, 0, 1);
-    }
-}
-
 /* k from block k0 on; the last step finishes the blocks. */
 INLINE void product_step(const enum kernel_precision p, const struct product *q,
                          const struct range *r, int64_t k0, int64_t depth, struct linear_scratch *s)
@@ -347,8 +328,8 @@ INLINE void product_step(const enum kernel_precision p, const struct product *q,
             float *sum = sums_of(p, q, r, s, i, j);
             prefetch(p, q->b, following, 1, depth, i - r->i0, r->i1 - r->i0);
             prefetch(p, q->a, i * K + k0 + depth, 1, next, j - r->j0, r->j1 - r->j0);
-            if (last)
-                prefetch_results(p, q, i, j);
+            if (last && q->epilogue == PRODUCT_SOFTMAX && q->c) /* too large for any cache */
+                prefetch(p, q->c, i * (q->N / BLOCK) + j, 1, 1, 0, 1);
             block_product(a[i - r->i0], b, depth, sum, k0 > 0 || q->epilogue == PRODUCT_ADD);
             if (last)
                 finish(p, q, i, j, sum, sum - ROWS * BLOCK_AREA);
