@@ -214,9 +214,30 @@ static void prepare(const struct linear_engine *e, const struct gradient *g)
         e->gradient_prepare(g, j, at_most(j + PREPARE_COLS, width));
 }
 
+/* Few and large tasks, the same number for every thread. */
+static struct cut cut_evenly(int64_t height, int64_t width, int64_t rows)
+{
+    struct cut c = {height, width, even_part(height, rows, 1), width, 0, 0};
+    for (;;) {
+        c.down = divide_up(height, c.rows);
+        c.across = divide_up(width, c.cols);
+        const int64_t threads = kernels_threads(), tasks = c.down * c.across;
+        if (tasks % threads == 0 || tasks >= threads * TASKS_PER_THREAD)
+            return c;
+        if (c.cols >= c.rows && c.cols > 1)
+            c.cols = divide_up(c.cols, 2);
+        else if (c.rows > 1)
+            c.rows = divide_up(c.rows, 2);
+        else
+            return c;
+    }
+}
+
 static void add_gradient(const struct linear_engine *e, const struct gradient *g)
 {
-    struct cut c = cut_blocks(g->out / BLOCK, g->in / BLOCK, GRADIENT_SIDE, GRADIENT_SIDE, 1);
+    struct cut c = e->gradient_rows
+                       ? cut_evenly(g->out / BLOCK, g->in / BLOCK, e->gradient_rows)
+                       : cut_blocks(g->out / BLOCK, g->in / BLOCK, GRADIENT_SIDE, GRADIENT_SIDE, 1);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(kernels_threads())
     for (int64_t task = 0; task < c.down * c.across; task++) {
         int64_t i = task / c.across * c.rows, j = task % c.across * c.cols;
@@ -232,7 +253,8 @@ void linear_gradient(enum kernel_precision p, const void *dy, const void *x, flo
     const struct linear_engine *e = &kernels.linear[p];
     MW_ASSERT(!omp_in_parallel());
     MW_ASSERT(n % BLOCK == 0 && out % BLOCK == 0 && in % BLOCK == 0);
-    const int64_t step = gradient_rows(p, in), bytes = (int64_t)act_bytes(p);
+    const int64_t step = e->gradient_rows ? n : gradient_rows(p, in);
+    const int64_t bytes = (int64_t)act_bytes(p);
     for (int64_t row = 0; row < n; row += step) {
         struct gradient g = {.n = at_most(n - row, step),
                              .out = out,

@@ -8,13 +8,12 @@
  * fp32 after each pair of k, whether it keeps them or not: no cut shows in the bits.
  */
 #if defined(__x86_64__)
-#include "model/kernels/linear_amx.h"
+#include "model/kernels/finish_amx.h"
 
 enum {
-    CHUNK = 64,                  /* blocks of k */
-    GROUP_BYTES = 1024 * 1024,   /* of A */
-    SUMS_BLOCKS = 256,           /* of a group, in scratch memory */
-    GRADIENT_BYTES = 1024 * 1024 /* of dyᵀ, likewise */
+    CHUNK = 64,                /* blocks of k */
+    GROUP_BYTES = 1024 * 1024, /* of A */
+    SUMS_BLOCKS = 256          /* of a group, in scratch memory */
 };
 
 /* A part of a product: blocks [i0, i1) x [j0, j1) of C, [k0, k1) of k. */
@@ -22,19 +21,9 @@ struct part {
     int64_t i0, i1, j0, j1, k0, k1;
 };
 
-static int64_t at_most(int64_t x, int64_t limit)
-{
-    return x < limit ? x : limit;
-}
-
 static int64_t at_least(int64_t x, int64_t limit)
 {
     return x > limit ? x : limit;
-}
-
-static int64_t divide_up(int64_t n, int64_t d)
-{
-    return (n + d - 1) / d;
 }
 
 /* Fetches the part of the next panel that falls to one of `rows` blocks. */
@@ -42,12 +31,6 @@ static struct fetch fetch_panel(const uint16_t *panel, int64_t steps, int64_t ro
 {
     const int64_t lines = divide_up(BLOCK, rows);
     return (struct fetch){(const char *)panel + row * steps * lines * 64, (int)lines};
-}
-
-/* Fetches a block of fp32 values during `steps` steps. */
-static struct fetch fetch_sums(const float *block, int64_t steps)
-{
-    return (struct fetch){(const char *)block, (int)divide_up(BLOCK_AREA * 4 / 64, steps)};
 }
 
 /* Where the target of a row of block (i, j) is one of its columns. */
@@ -75,7 +58,7 @@ INLINE struct finish finish_begin(const enum product_epilogue e, const struct pr
                                   int64_t j, const float *sums, const float *gate)
 {
     const int64_t width = p->N / BLOCK, at = (i * width + j) * BLOCK_AREA;
-    struct finish f = {.sums = sums, .units = finish_units(e)};
+    struct finish f = {.sums = sums};
     if (e == PRODUCT_SWIGLU) {
         f.sums = gate;
         f.up = sums;
@@ -113,9 +96,15 @@ INLINE float *sums_at(const enum product_epilogue e, const struct product *p,
     return scratch;
 }
 
+/* The block that was multiplied last, while the next one is. */
+struct pending {
+    struct finish block;
+    struct work work;
+};
+
 /* One chunk of k of a group; `pending` is the block still to be finished, also afterwards. */
 INLINE void multiply_part(const enum product_epilogue e, const struct product *p,
-                          const struct part *t, float *scratch, struct finish *pending)
+                          const struct part *t, float *scratch, struct pending *pending)
 {
     const int64_t depth = p->K / BLOCK, steps = t->k1 - t->k0, rows = t->i1 - t->i0;
     const uint16_t *a = (const uint16_t *)p->a + t->k0 * BLOCK_AREA;
@@ -131,17 +120,14 @@ INLINE void multiply_part(const enum product_epilogue e, const struct product *p
             if (j + 1 < t->j1)
                 q.panel = fetch_panel(q.b + depth * BLOCK_AREA, steps, rows, i - t->i0);
             if (e == PRODUCT_ADD && i + 1 < t->i1)
-                q.sums = fetch_sums(sums_at(e, p, t, scratch, i + 1, j), steps);
-            multiply_block(e, &q, pending);
-            if (e != PRODUCT_ADD && t->k1 == depth && (e != PRODUCT_SWIGLU || j % 2 == 1))
-                *pending = finish_begin(e, p, i, j, sums, sums_at(e, p, t, scratch, i, j - 1));
+                q.sums = fetch_block(sums_at(e, p, t, scratch, i + 1, j), steps);
+            multiply_block(finishers[e].unit, &q, &pending->work);
+            if (e != PRODUCT_ADD && t->k1 == depth && (e != PRODUCT_SWIGLU || j % 2 == 1)) {
+                pending->block = finish_begin(e, p, i, j, sums,
+                                              sums_at(e, p, t, scratch, i, j - 1));
+                pending->work = (struct work){&pending->block, finishers[e].units, 0};
+            }
         }
-}
-
-/* Equal parts of a length, of at most `limit`. */
-static int64_t even_part(int64_t length, int64_t limit)
-{
-    return divide_up(length, divide_up(length, limit));
 }
 
 INLINE void product_as(const enum product_epilogue e, const struct product *p,
@@ -154,7 +140,7 @@ INLINE void product_as(const enum product_epilogue e, const struct product *p,
         at_most(at_least(GROUP_BYTES / (chunk * block_bytes), 1), SUMS_BLOCKS / 2));
     const int64_t cols = chunk < depth ? at_least(SUMS_BLOCKS / rows / 2 * 2, 2)
                                        : all->j1 - all->j0;
-    struct finish pending = {0};
+    struct pending pending = {.work.units = 0};
     for (int64_t i = all->i0; i < all->i1; i += rows)
         for (int64_t j = all->j0; j < all->j1; j += cols)
             for (int64_t k = 0; k < depth; k += chunk) {
@@ -162,7 +148,7 @@ INLINE void product_as(const enum product_epilogue e, const struct product *p,
                                  k, at_most(k + chunk, depth)};
                 multiply_part(e, p, &t, scratch, &pending);
             }
-    finish_rest(e, &pending);
+    work_finish(finishers[e].unit, &pending.work);
 }
 
 static void product(const struct product *p, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
@@ -190,107 +176,14 @@ static void product(const struct product *p, int64_t i0, int64_t i1, int64_t j0,
     _tile_release();
 }
 
-/* --- gradients of weights ------------------------------------------------------------------- */
-
-/* The 16 pairs of rows of a block side by side, for its columns 0-15 (low) or 16-31: a tile of
- * a right operand whose k are the rows. */
-INLINE void pair_rows(vf tile[16], const uint16_t *block, const bool low)
-{
-    const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9,
-                                           40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1,
-                                           32, 0);
-    const __m512i mix = low ? first : _mm512_add_epi16(first, _mm512_set1_epi16(16));
-    for (int r = 0; r < 16; r++)
-        tile[r] = (vf)_mm512_permutex2var_epi16(_mm512_loadu_si512(block + 2 * r * BLOCK), mix,
-                                                _mm512_loadu_si512(block + (2 * r + 1) * BLOCK));
-}
-
-INLINE void store_tile(uint16_t *to, const vf tile[16])
-{
-    for (int r = 0; r < 16; r++)
-        _mm512_storeu_ps(to + r * BLOCK, (__m512)tile[r]);
-}
-
-/* Columns of x become panels whose depth are the rows. */
-static void gradient_prepare(const struct gradient *g, int64_t j0, int64_t j1)
-{
-    const int64_t width = g->in / BLOCK, depth = g->n / BLOCK;
-    for (int64_t t = 0; t < depth; t++)
-        for (int64_t j = j0; j < j1; j++) {
-            const uint16_t *block = (const uint16_t *)g->x + (t * width + j) * BLOCK_AREA;
-            uint16_t *to = (uint16_t *)g->x_prepared + (j * depth + t) * BLOCK_AREA;
-            vf tile[16];
-            pair_rows(tile, block, true);
-            store_tile(to, tile);
-            pair_rows(tile, block, false);
-            store_tile(to + TILE, tile);
-        }
-}
-
-/* Blocks [t0, t1) x i of dy become a row of blocks of dyᵀ. */
-static void transpose(const struct gradient *g, int64_t t0, int64_t t1, int64_t i, uint16_t *to)
-{
-    const int64_t width = g->out / BLOCK;
-    for (int64_t t = t0; t < t1; t++, to += BLOCK_AREA) {
-        const uint16_t *block = (const uint16_t *)g->dy + (t * width + i) * BLOCK_AREA;
-        vf tile[16];
-        pair_rows(tile, block, true);
-        vf_transpose(tile);
-        store_tile(to, tile);
-        pair_rows(tile, block, false);
-        vf_transpose(tile);
-        store_tile(to + TILE, tile);
-    }
-}
-
-/* One chunk of rows for a group of block rows of dW, dyt being theirs of dyᵀ. */
-static void gradient_part(const struct gradient *g, const struct part *t, const uint16_t *dyt)
-{
-    const int64_t steps = t->k1 - t->k0, rows = t->i1 - t->i0, depth = g->n / BLOCK;
-    const uint16_t *x = (const uint16_t *)g->x_prepared + t->k0 * BLOCK_AREA;
-    struct finish none = {0};
-    for (int64_t j = t->j0; j < t->j1; j++)
-        for (int64_t i = t->i0; i < t->i1; i++) {
-            float *dw = g->dw + (i * (g->in / BLOCK) + j) * BLOCK_AREA;
-            struct block_product q = {.a = dyt + (i - t->i0) * steps * BLOCK_AREA,
-                                      .b = x + j * depth * BLOCK_AREA,
-                                      .steps = steps,
-                                      .from = dw,
-                                      .to = dw};
-            if (j + 1 < t->j1)
-                q.panel = fetch_panel(q.b + depth * BLOCK_AREA, steps, rows, i - t->i0);
-            if (i + 1 < t->i1)
-                q.sums = fetch_sums(dw + g->in / BLOCK * BLOCK_AREA, steps);
-            multiply_block(PRODUCT_ADD, &q, &none);
-        }
-}
-
-static void gradient(const struct gradient *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
-                     void *scratch)
-{
-    const int64_t depth = g->n / BLOCK, chunk = even_part(depth, CHUNK);
-    const int64_t rows = even_part(i1 - i0, GRADIENT_BYTES / (chunk * BLOCK_AREA * 2));
-    uint16_t *dyt = scratch;
-    _tile_loadconfig(&tiles);
-    for (int64_t i = i0; i < i1; i += rows)
-        for (int64_t k = 0; k < depth; k += chunk) {
-            struct part t = {i, at_most(i + rows, i1), j0, j1, k, at_most(k + chunk, depth)};
-            for (int64_t r = t.i0; r < t.i1; r++)
-                transpose(g, t.k0, t.k1, r, dyt + (r - t.i0) * (t.k1 - t.k0) * BLOCK_AREA);
-            /* the intrinsics that load tiles do not say that they read memory */
-            __asm__ volatile("" ::: "memory");
-            gradient_part(g, &t, dyt);
-        }
-    _tile_release();
-}
-
 void linear_fill_amx(struct kernels *k)
 {
+    const size_t sums = (SUMS_BLOCKS + 1) * BLOCK_AREA * sizeof(float);
     k->linear[KERNEL_BF16] = (struct linear_engine){
         .product = product,
-        .gradient_prepare = gradient_prepare,
-        .gradient = gradient,
-        .scratch_bytes = (SUMS_BLOCKS + 1) * BLOCK_AREA * sizeof(float),
+        .gradient = gradient_amx,
+        .gradient_rows = GRADIENT_ROWS,
+        .scratch_bytes = sums > gradient_amx_scratch ? sums : gradient_amx_scratch,
     };
 }
 #endif

@@ -86,6 +86,9 @@ struct linear_engine {
     /* Adds to blocks [i0, i1) x [j0, j1) of dW, in one fixed order of rows. */
     void (*gradient)(const struct gradient *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                      void *scratch);
+    /* If not 0, gradient() rearranges operands itself: it wants all rows at once, and tasks as
+     * large as can be, of so many block rows of dW at most. */
+    int gradient_rows;
     size_t scratch_bytes; /* per thread */
 };
 
