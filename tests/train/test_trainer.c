@@ -338,7 +338,7 @@ static void save_beside_gradients(struct trainer *t, struct record *r,
     r->data.bytes = length;
 }
 
-static void check_snapshot(const struct settings *toy, const char *name)
+static void check_snapshot(const struct settings *toys, const char *name)
 {
     struct trainer a, b;
     struct record r;
@@ -348,9 +348,9 @@ static void check_snapshot(const struct settings *toy, const char *name)
     struct snapshot_source src = {run, NULL, 7, shard.fingerprint};
     assert_works(fs_mkdirs(run, &e), e);
 
-    begin(&b, toy);
+    begin(&b, toys);
     assert_int_equal(snapshot_restore(&b, &src, &lengths, &e), 0); /* none there yet */
-    begin(&a, toy);
+    begin(&a, toys);
     assert_works(record_open(&r, run, &lengths, &a.loader, a.sequences, &e), e);
     steps(&a, 7);
     a.skipped = 3;
@@ -371,7 +371,7 @@ static void check_snapshot(const struct settings *toy, const char *name)
     src.tokenizer_hash++;
     assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "another tokenizer");
     src.tokenizer_hash--;
-    struct settings other = *toy;
+    struct settings other = *toys;
     other.lr = 2e-2;
     b.settings = &other;
     assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "optimizer.lr");
