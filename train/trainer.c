@@ -149,6 +149,34 @@ static double sum_losses(const float *losses, size_t n)
     return sum;
 }
 
+/* What an update reads and writes: gradients once, what is kept twice, packed weights written in
+ * both forms, of which split masters read one first. */
+static double update_bytes(const struct trainer *t)
+{
+    const struct optimizer_bytes *b = &t->optimizer.bytes;
+    bool split = t->optimizer.options.masters == MASTERS_SPLIT;
+    return (double)b->grads + 2 * (double)(b->masters + b->moments) +
+           (split ? 1.5 : 1) * (double)t->weights.bytes;
+}
+
+static void clear_gradients(struct trainer *t)
+{
+    double clock = log_seconds();
+    profile_set_phase(PHASE_UPDATE);
+    double start = profile_start();
+    optimizer_clear(&t->optimizer);
+    profile_stop(PROFILE_OPTIMIZER, start, 0, (double)t->optimizer.bytes.grads);
+    enter(t, PHASE_UPDATE, PHASE_OTHER, &clock);
+}
+
+static int next_batch(struct trainer *t, int64_t B, struct err *e)
+{
+    double start = profile_start();
+    int r = loader_next(&t->loader, B, t->inputs, t->targets, e);
+    profile_stop(PROFILE_DATA, start, 0, (double)(B * t->loader.T * 8));
+    return r;
+}
+
 /* Forward, loss and backward pass of B sequences; returns the sum of their losses. */
 static double micro_step(struct trainer *t, int64_t B)
 {
@@ -170,11 +198,9 @@ int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, stru
 {
     const struct settings *s = t->settings;
     const uint64_t position = t->loader.position;
-    double loss_sum = 0, clock = log_seconds();
+    double loss_sum = 0;
 
-    profile_set_phase(PHASE_UPDATE);
-    optimizer_clear(&t->optimizer);
-    enter(t, PHASE_UPDATE, PHASE_OTHER, &clock);
+    clear_gradients(t);
     for (int64_t done = 0; done < t->sequences;) {
         if (stop && *stop) {
             t->loader.position = position;
@@ -182,7 +208,7 @@ int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, stru
         }
         int64_t left = t->sequences - done;
         int64_t B = left < s->micro_batch ? left : s->micro_batch;
-        if (loader_next(&t->loader, B, t->inputs, t->targets, e)) {
+        if (next_batch(t, B, e)) {
             t->loader.position = position;
             return -1;
         }
@@ -202,7 +228,9 @@ void trainer_update(struct trainer *t)
     t->step++;
     t->tokens += (uint64_t)s->batch_tokens;
     t->lr = schedule_lr(&t->schedule, (int64_t)t->step);
+    double start = profile_start();
     t->grad_norm = optimizer_norm(&t->optimizer);
+    profile_stop(PROFILE_NORM_OF_GRADIENT, start, 0, (double)t->optimizer.bytes.grads);
     t->skipped_last = !isfinite(t->loss) || !isfinite(t->grad_norm);
     if (t->skipped_last) {
         t->skipped++;
@@ -211,7 +239,9 @@ void trainer_update(struct trainer *t)
         bool clip = s->grad_clip > 0 && t->grad_norm > s->grad_clip;
         t->skipped_row = 0;
         t->updates++;
+        start = profile_start();
         optimizer_step(&t->optimizer, t->updates, t->lr, clip ? s->grad_clip / t->grad_norm : 1);
+        profile_stop(PROFILE_OPTIMIZER, start, 0, update_bytes(t));
     }
     enter(t, PHASE_UPDATE, PHASE_OTHER, &clock);
 }
