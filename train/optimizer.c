@@ -347,6 +347,13 @@ static uint16_t *upper_half(const struct update *u, int64_t block, int64_t at)
     return (uint16_t *)W->backward + panel_at_bf16(row, col, W->out);
 }
 
+/* How far behind the first upper half of a run number i of it lies. Runs of a weight begin in the
+ * first column of a block. */
+static int64_t upper_step(const struct update *u, int64_t i)
+{
+    return u->weight ? panel_at_bf16(0, i, BLOCK) : i;
+}
+
 static void get_master(const struct update *u, const struct run *r, float *out)
 {
     const int64_t first = r->block * BLOCK_AREA + r->at;
@@ -354,8 +361,9 @@ static void get_master(const struct update *u, const struct run *r, float *out)
         memcpy(out, u->master + first, (size_t)r->n * sizeof(float));
         return;
     }
+    const uint16_t *upper = upper_half(u, r->block, r->at);
     for (int64_t i = 0; i < r->n; i++) {
-        uint32_t bits = ((uint32_t)*upper_half(u, r->block, r->at + i) << 16) +
+        uint32_t bits = ((uint32_t)upper[upper_step(u, i)] << 16) +
                         (uint32_t)(int32_t)u->lower[first + i];
         memcpy(out + i, &bits, sizeof(bits));
     }
@@ -368,10 +376,11 @@ static void put_master(const struct update *u, const struct run *r, const float 
         memcpy(u->master + first, in, (size_t)r->n * sizeof(float));
         return;
     }
+    uint16_t *upper = upper_half(u, r->block, r->at);
     for (int64_t i = 0; i < r->n; i++) {
         uint32_t bits;
         memcpy(&bits, in + i, sizeof(bits));
-        *upper_half(u, r->block, r->at + i) = split_upper(bits);
+        upper[upper_step(u, i)] = split_upper(bits);
         u->lower[first + i] = (int16_t)(uint16_t)bits;
     }
 }
@@ -439,6 +448,12 @@ bool optimizer_keeps(const struct optimizer *o, enum optimizer_part part, size_t
 {
     const struct model_config *c = &o->weights->config;
     return part != OPTIMIZER_SQUARE || o->options.name != OPTIMIZER_MUON || !is_matrix(c, tensor);
+}
+
+bool optimizer_in_bf16(const struct optimizer *o, enum optimizer_part part, size_t tensor)
+{
+    const struct weights_place place = weights_place(&o->weights->config, tensor);
+    return part != OPTIMIZER_MASTER && holder(o, &place)->moments == MOMENTS_BF16;
 }
 
 void optimizer_get(const struct optimizer *o, enum optimizer_part part, size_t tensor, int64_t row,

@@ -26,6 +26,7 @@
 #include "model/kernels/update.h"
 #include "model/weights.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -89,6 +90,8 @@ void optimizer_get(const struct optimizer *o, enum optimizer_part part, size_t t
 void optimizer_put(struct optimizer *o, enum optimizer_part part, size_t tensor, int64_t row,
                    int64_t count, const float *rows);
 void optimizer_pack(struct optimizer *o);
+/* Whether get gives bf16 values of that tensor, which a file can keep as such without loss. */
+bool optimizer_in_bf16(const struct optimizer *o, enum optimizer_part part, size_t tensor);
 
 /* --- flat arrays: the few parameters of fine-tuned heads ------------------------------------ */
 

@@ -46,7 +46,7 @@ static void plan_disk(struct plan *p, const struct settings *s)
     p->snapshots = count_snapshots(s);
     p->snapshots_full = keep && keep < p->snapshots ? keep : p->snapshots;
     p->snapshot_bytes = 2 * p->params;
-    p->state_bytes = 12 * p->params;
+    p->state_bytes = (s->moments == MOMENTS_BF16 ? 4 + 2 * 2 : 4 + 2 * 4) * p->params;
     p->logs_bytes = times((uint64_t)s->steps,
                           STEP_LOG_BYTES + WINDOW_LOG_BYTES * (uint64_t)p->sequences);
     /* One state more than are kept: the next is written before the oldest is removed. */

@@ -117,7 +117,8 @@ static void describe_all(struct snapshot *s, const struct trainer *t)
     }
     for (size_t i = 0; i < s->state_count; i++) {
         put_name(&s->names[i], (int)(i / count), &m->tensors[i % count]);
-        s->state[i] = describe(t, i, s->names[i].text, TENSOR_F32);
+        bool bf16 = optimizer_in_bf16(&t->optimizer, (enum optimizer_part)(i / count), i % count);
+        s->state[i] = describe(t, i, s->names[i].text, bf16 ? TENSOR_BF16 : TENSOR_F32);
         s->bytes += tensor_bytes(&s->state[i]);
     }
 }

@@ -3,7 +3,8 @@
  * (checkpoints/checkpoint.h writes it), and how a trainer goes on from one.
  *
  *   config.json, generation_config.json, tokenizer files, model.safetensors (bf16)
- *   trainer/state.safetensors   fp32: weight.NAME, exp_avg.NAME, exp_avg_sq.NAME for each tensor
+ *   trainer/state.safetensors   weight.NAME, exp_avg.NAME, exp_avg_sq.NAME for each tensor: fp32,
+ *                               or bf16 where the optimiser keeps no more (precision.moments)
  *   trainer/state.json          step, updates, tokens, position (windows taken: the state of the
  *                               data's order; nothing else in a run is random), skipped, seconds,
  *                               lengths of the record's files, fingerprints of data and

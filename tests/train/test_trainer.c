@@ -318,6 +318,15 @@ static void test_stop(void **state)
     trainer_release(&b);
 }
 
+/* Weights in bf16, masters in fp32; moments in bf16 where they are kept so, which norms are not. */
+static uint64_t snapshot_bytes(const struct trainer *t)
+{
+    const uint64_t all = t->model.param_count, norms = (2 * 2 + 1) * 32, embedding = VOCAB * 32;
+    const enum moments kept = (enum moments)t->settings->moments;
+    const uint64_t bf16 = kept == MOMENTS_BF16 ? all - norms : kept == MOMENTS_INT8 ? embedding : 0;
+    return 2 * all + 4 * all + 2 * (2 * bf16 + 4 * (all - bf16));
+}
+
 /* What is saved is the state when the snapshot was taken, though gradients, place in the data
  * and record go on before it is written. */
 static void save_beside_gradients(struct trainer *t, struct record *r,
@@ -329,7 +338,7 @@ static void save_beside_gradients(struct trainer *t, struct record *r,
     assert_works(record_sync(r, &e), e);
     snapshot_take(&s, t, r, src);
     assert_int_equal(s.step, t->step);
-    assert_int_equal(s.bytes, t->model.param_count * (2 + 3 * 4));
+    assert_int_equal(s.bytes, snapshot_bytes(t));
     assert_int_equal(trainer_gradients(t, NULL, &e), 0);
     r->data.bytes += 99;
     assert_works(snapshot_write(&s, &e), e);
@@ -338,7 +347,7 @@ static void save_beside_gradients(struct trainer *t, struct record *r,
     r->data.bytes = length;
 }
 
-static void check_snapshot(const struct settings *toys, const char *name)
+static void go_on_from_snapshot(const struct settings *kept, const char *name)
 {
     struct trainer a, b;
     struct record r;
@@ -348,9 +357,9 @@ static void check_snapshot(const struct settings *toys, const char *name)
     struct snapshot_source src = {run, NULL, 7, shard.fingerprint};
     assert_works(fs_mkdirs(run, &e), e);
 
-    begin(&b, toys);
+    begin(&b, kept);
     assert_int_equal(snapshot_restore(&b, &src, &lengths, &e), 0); /* none there yet */
-    begin(&a, toys);
+    begin(&a, kept);
     assert_works(record_open(&r, run, &lengths, &a.loader, a.sequences, &e), e);
     steps(&a, 7);
     a.skipped = 3;
@@ -371,7 +380,7 @@ static void check_snapshot(const struct settings *toys, const char *name)
     src.tokenizer_hash++;
     assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "another tokenizer");
     src.tokenizer_hash--;
-    struct settings other = *toys;
+    struct settings other = *kept;
     other.lr = 2e-2;
     b.settings = &other;
     assert_fails(snapshot_restore(&b, &src, &lengths, &e), e, "optimizer.lr");
@@ -381,17 +390,22 @@ static void check_snapshot(const struct settings *toys, const char *name)
     free(run);
 }
 
+/* However masters and moments are kept. */
 static void test_snapshot(void **state)
 {
     (void)state;
-    static const char *const names[] = {"run-fp32", "run-bf16", "run-int8"};
-    struct settings s = toy;
-    check_snapshot(&s, "run");
-    s.compute = COMPUTE_BF16;
-    for (int moments = MOMENTS_FP32; moments <= MOMENTS_INT8; moments++) {
-        s.moments = moments;
-        check_snapshot(&s, names[moments]);
-    }
+    static const enum masters_setting masters[] = {MASTERS_SETTING_SPLIT, MASTERS_SETTING_FP32};
+    go_on_from_snapshot(&toy, "run");
+    for (int i = 0; i < 2; i++)
+        for (int m = MOMENTS_FP32; m <= MOMENTS_INT8; m++) {
+            struct settings kept = toy;
+            char name[32];
+            kept.compute = COMPUTE_BF16;
+            kept.masters = masters[i];
+            kept.moments = m;
+            snprintf(name, sizeof(name), "run-%d-%d", i, m);
+            go_on_from_snapshot(&kept, name);
+        }
 }
 
 /* data.log tells the documents behind a step, and cutting it leaves no step twice. */
