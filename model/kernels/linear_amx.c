@@ -121,6 +121,9 @@ INLINE void multiply_part(const enum product_epilogue e, const struct product *p
                 q.panel = fetch_panel(q.b + depth * BLOCK_AREA, steps, rows, i - t->i0);
             if (e == PRODUCT_ADD && i + 1 < t->i1)
                 q.sums = fetch_block(sums_at(e, p, t, scratch, i + 1, j), steps);
+            if (e == PRODUCT_SWIGLU_BACKWARD) /* gate and up of this block, 4 KB likewise */
+                q.sums = fetch_block(
+                    (const uint16_t *)p->gu + 2 * (i * (p->N / BLOCK) + j) * BLOCK_AREA, steps);
             multiply_block(finishers[e].unit, &q, &pending->work);
             if (e != PRODUCT_ADD && t->k1 == depth && (e != PRODUCT_SWIGLU || j % 2 == 1)) {
                 pending->block = finish_begin(e, p, i, j, sums,

@@ -40,10 +40,10 @@ struct fetch {
     int lines; /* a step; 0 = nothing */
 };
 
-/* Fetches a block of fp32 values during `steps` steps. */
-static inline struct fetch fetch_block(const float *block, int64_t steps)
+/* Fetches a block of fp32 values, or two of bf16, during `steps` steps. */
+static inline struct fetch fetch_block(const void *block, int64_t steps)
 {
-    return (struct fetch){(const char *)block, (int)divide_up(BLOCK_AREA * 4 / 64, steps)};
+    return (struct fetch){block, (int)divide_up(BLOCK_AREA * 4 / 64, steps)};
 }
 
 struct block_product {
