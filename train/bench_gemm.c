@@ -13,8 +13,8 @@
 #include <string.h>
 
 static const double PEAK_SECONDS = 0.2;
-static const double SECONDS = 0.1; /* a product is repeated at least so long … */
-enum { REPEATS = 3 };              /* … and so often; the best counts */
+static const double SECONDS = 0.05; /* a product is repeated at least so long … */
+enum { REPEATS = 3 };               /* … and so often; the best counts */
 
 struct gemm_options {
     bool json;

@@ -25,10 +25,12 @@ uint64_t trainer_batch_bytes(const struct settings *s)
  * parts, in the order in which the optimiser hands them out. */
 static void touch(void *memory, uint64_t bytes)
 {
-    enum { PART = 2 << 20 };
+    enum { PART = 2 << 20, PAGE = 4096 };
+    char *pages = memory;
 #pragma omp parallel for schedule(static)
-    for (uint64_t at = 0; at < bytes; at += PART)
-        memset((char *)memory + at, 0, bytes - at < PART ? bytes - at : PART);
+    for (uint64_t part = 0; part < bytes; part += PART)
+        for (uint64_t at = part; at < bytes && at < part + PART; at += PAGE)
+            pages[at] = 0;
 }
 
 static int reserve_batch(struct trainer *t, struct err *e)

@@ -22,9 +22,6 @@ for key in threads fp32_tflops triad_nt_gbs load_dram_gbs; do
 done
 says out '"amx_bf16_nominal_tflops": '
 says out '"amx_bf16_gaussian_tflops": '
-MUNDWERK_CPU=avx2 run 0 mundwerk bench peak --json --threads 1
-says out '"threads": 1'
-says out '"amx_bf16_nominal_tflops": null'
 
 # --- products, of any configuration
 cat >toy.yaml <<'YAML'
@@ -48,6 +45,9 @@ says out '"weight": "head", "tokens": 64, "in": 64, "out": 32000'
 for key in peak_tflops forward_tflops backward_tflops gradient_tflops forward_share; do
     positive $key
 done
+MUNDWERK_CPU=c run 0 mundwerk bench gemm --config toy.yaml --tokens 32 --threads 1
+says out "precision                         fp32"
+says out "threads                           1"
 run 1 mundwerk bench gemm --config nowhere
 says err "no configuration nowhere"
 
