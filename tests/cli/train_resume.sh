@@ -120,7 +120,7 @@ LINES
 run 1 train --out whole --show-data 21
 says err "whole/data.log has no step 21"
 
-# --- kill -9 between two snapshots, and on with other numbers of threads
+# --- kill -9 between two snapshots, and on with other numbers of threads, and less kept in memory
 for try in 1 2 3 4 5; do
     rm -rf cut
     start cut 14 --threads 1
@@ -133,7 +133,7 @@ done
 run 2 train --config toy.yaml --out cut
 says err "holds a run already"
 rm -rf full && cp -r cut full
-run 0 train --out cut --resume --threads 3
+run 0 train --out cut --resume --threads 3 --set train.recompute=full --set precision.masters=fp32
 says err "goes on after step 1"
 same_run whole cut
 run 0 train --config toy.yaml --out cut --resume
