@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const double PEAK_SECONDS = 0.2;
@@ -187,6 +188,7 @@ static int bench_model(struct bench_output *o, enum kernel_precision p, const ch
 {
     struct settings s;
     settings_init(&s);
+    free(s.config);
     s.config = mem_strdup(name);
     int r = settings_resolve(&s, e);
     settings_vocab(&s, 32000);

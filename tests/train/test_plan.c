@@ -11,6 +11,7 @@ static void load(struct settings *s, const char *config)
 {
     struct err e;
     settings_init(s);
+    free(s->config);
     s->config = mem_strdup(config);
     assert_works(settings_resolve(s, &e), e);
     settings_vocab(s, 32000);
