@@ -163,6 +163,9 @@ static int check_options(const struct model *m, const struct workspace_options *
     if (o->T < 1 || o->T > m->config.max_position_embeddings)
         return err_set(e, "sequences of %lld tokens do not fit max_position_embeddings %lld",
                        (long long)o->T, (long long)m->config.max_position_embeddings);
+    if (o->T > HEADS_T_MAX)
+        return err_set(e, "sequences of %lld tokens are longer than %d, the most attention takes",
+                       (long long)o->T, HEADS_T_MAX);
     if (o->B < 1 || o->B > WORKSPACE_ROWS_MAX / block_up(o->T))
         return err_set(e,
                        "a batch of %lld sequences of %lld tokens is not between 1 and %lld tokens",

@@ -24,7 +24,6 @@ static struct scratch {
     size_t bytes;
     struct gemm_scratch shared;
     struct gemm_scratch *nested; /* one per thread */
-    float *attention;            /* ATTENTION_SCRATCH per thread */
     char *linear;                /* linear_bytes() per thread */
     char *linear_prepared;       /* LINEAR_PREPARED */
     float *partials;             /* PARTIALS */
@@ -52,12 +51,6 @@ struct gemm_scratch *kernels_gemm_scratch(void)
         return &scratch.shared;
     MW_ASSERT(omp_get_thread_num() < scratch.threads);
     return &scratch.nested[omp_get_thread_num()];
-}
-
-float *kernels_thread_scratch(void)
-{
-    MW_ASSERT(omp_get_thread_num() < scratch.threads);
-    return scratch.attention + (size_t)omp_get_thread_num() * ATTENTION_SCRATCH;
 }
 
 static size_t round_up(size_t x, size_t step)
@@ -127,11 +120,10 @@ static int reserve(struct err *e)
     int64_t shared_cols = whole_panels(SHARED_COLUMNS, kernels.fp32.nr, kernels.bf16.nr);
     int64_t nested_rows = whole_panels(NESTED_ROWS, kernels.fp32.mr, kernels.bf16.mr);
     int64_t nested_cols = whole_panels(NESTED_COLUMNS, kernels.fp32.nr, kernels.bf16.nr);
-    size_t attention = ATTENTION_SCRATCH * sizeof(float), partials = PARTIALS * sizeof(float);
+    size_t partials = PARTIALS * sizeof(float);
     size_t nested = panel_bytes(nested_rows) + panel_bytes(nested_cols);
     size_t bytes = panel_bytes(shared_rows) + panel_bytes(shared_cols) + partials +
-                   (size_t)threads * (nested + attention + linear_bytes() + HEADS_SCRATCH) +
-                   LINEAR_PREPARED;
+                   (size_t)threads * (nested + linear_bytes() + HEADS_SCRATCH) + LINEAR_PREPARED;
     char *memory = mem_map(bytes, "scratch memory of the kernels", e);
     if (!memory)
         return -1;
@@ -148,7 +140,6 @@ static int reserve(struct err *e)
         scratch.nested[t] = (struct gemm_scratch){take(&memory, panel_bytes(nested_rows)),
                                                   take(&memory, panel_bytes(nested_cols)),
                                                   nested_rows, nested_cols};
-    scratch.attention = (float *)(void *)take(&memory, (size_t)threads * attention);
     scratch.partials = (float *)(void *)take(&memory, partials);
     scratch.linear = take(&memory, (size_t)threads * linear_bytes());
     scratch.linear_prepared = take(&memory, LINEAR_PREPARED);
@@ -164,7 +155,6 @@ int kernels_init(struct err *e)
     kernels.level = level;
     gemm_fill_c(&kernels);
     linear_fill_c(&kernels);
-    attention_fill_c(&kernels);
     heads_fill_c(&kernels);
     rows_fill_c(&kernels);
     peak_fill_c(&kernels);
@@ -174,7 +164,6 @@ int kernels_init(struct err *e)
     if (level >= CPU_AVX2) {
         gemm_fill_avx2(&kernels);
         linear_fill_avx2(&kernels);
-        attention_fill_avx2(&kernels);
         heads_fill_avx2(&kernels);
         rows_fill_avx2(&kernels);
         peak_fill_avx2(&kernels);
@@ -184,7 +173,6 @@ int kernels_init(struct err *e)
     if (level >= CPU_AVX512) {
         gemm_fill_avx512(&kernels);
         linear_fill_avx512(&kernels);
-        attention_fill_avx512(&kernels);
         heads_fill_avx512(&kernels);
         rows_fill_avx512(&kernels);
         peak_fill_avx512(&kernels);
@@ -194,7 +182,6 @@ int kernels_init(struct err *e)
     if (level >= CPU_AMX) {
         gemm_fill_amx(&kernels);
         linear_fill_amx(&kernels);
-        attention_fill_amx(&kernels);
         heads_fill_amx(&kernels);
         peak_fill_amx(&kernels);
         blocks_fill_amx(&kernels);

@@ -45,20 +45,6 @@ void gemm(enum gemm_layout layout, enum kernel_precision precision, int64_t M, i
           const float *A, int64_t lda, const float *B, int64_t ldb, float *C, int64_t ldc,
           bool accumulate);
 
-/* --- attention ---------------------------------------------------------------
- * Causal, grouped-query, scale 1/sqrt(D), never T x T in memory (block by block as in
- * FlashAttention-2, arXiv 2307.08691). Query head h uses group h / (H/G).
- * q, out: (B, T, H, D)   k, v: (B, T, G, D)   lse: (B, H, T) log-sum-exp of scaled scores. */
-struct attention_shape {
-    int64_t B, T, H, G, D;
-};
-void attention_forward(const struct attention_shape *s, enum kernel_precision precision,
-                       const float *q, const float *k, const float *v, float *out, float *lse);
-/* Writes (not adds) dq, dk, dv. */
-void attention_backward(const struct attention_shape *s, enum kernel_precision precision,
-                        const float *q, const float *k, const float *v, const float *out,
-                        const float *lse, const float *dout, float *dq, float *dk, float *dv);
-
 /* --- the engine: products and their neighbours on matrices in blocks -----------------------
  * Layouts and the words act, fp32 and panels: model/kernels/blocks.h. n is the number of rows
  * (tokens), a multiple of 32; every width is one too. All of these are parallel, and to be
@@ -197,13 +183,10 @@ static inline uint16_t split_upper(uint32_t bits)
     return (uint16_t)((bits + 0x8000u) >> 16);
 }
 
-/* --- norms, rotation, activation; n rows, parallel over rows ------------------ */
+/* --- row by row, fp32: what generation needs; n rows, parallel over rows ------- */
 /* y = x * rstd * w, rstd = 1 / sqrt(mean(x²) + eps).   x, y: (n, C)  w: (C)  rstd: (n) */
 void rmsnorm_forward(const float *x, const float *w, float *y, float *rstd, int64_t n, int64_t C,
                      double eps);
-/* Adds to dx (n, C) and, if not NULL, to dw (C). */
-void rmsnorm_backward(const float *x, const float *w, const float *rstd, const float *dy, float *dx,
-                      float *dw, int64_t n, int64_t C);
 /* cos, sin: (T, D/2) for angle t * theta^(-2i/D), computed in double, kept in fp32. */
 void rope_table(float *cos, float *sin, int64_t T, int64_t D, double theta);
 /* Rotates pairs (i, i + D/2) of each head in place (half-split, as Hugging Face). x: (B, T,
@@ -212,13 +195,6 @@ void rope_apply(float *x, const float *cos, const float *sin, int64_t B, int64_t
                 int64_t D, int64_t pos0, bool inverse);
 /* y = silu(gate) * up, silu(x) = x / (1 + exp(-x)).   All (n) floats. */
 void swiglu_forward(const float *gate, const float *up, float *y, int64_t n);
-void swiglu_backward(const float *gate, const float *up, const float *dy, float *dgate, float *dup,
-                     int64_t n);
-/* Cross entropy of rows of logits (n, V) with targets (n); a target UINT32_MAX is ignored (loss
- * 0, gradient 0). If scale != 0 the logits are replaced by (softmax - onehot) * scale. */
-void cross_entropy(float *logits, const uint32_t *targets, float *losses, int64_t n, int64_t V,
-                   float scale);
-void vector_add(float *x, const float *y, int64_t n); /* x += y */
 /* AdamW on one run of n parameters, serial (train/optimizer.h states the formula). c1, c2 =
  * 1 - beta^t; g is multiplied by grad_scale first. */
 struct adamw_constants {

@@ -1,13 +1,11 @@
 /*
- * The drivers of the row-wise kernels: share rows or runs among the threads. Every result
- * belongs to one row, except the gradient of a norm's weight, which is summed over blocks of
- * rows whose number depends on the shape alone.
+ * The drivers of the kernels on plain rows: share rows or runs among the threads. Every result
+ * belongs to one row.
  */
 #include "model/kernels/table.h"
 
 #include <math.h>
 #include <omp.h>
-#include <string.h>
 
 enum {
     RUN = 16 * 1024,  /* values of a task of an elementwise kernel */
@@ -40,42 +38,6 @@ void rmsnorm_forward(const float *x, const float *w, float *y, float *rstd, int6
                                 (float)eps);
 }
 
-/* Rows [b * rows, …) of the backward pass; the weight's gradient into a cleared `part`. */
-static void rmsnorm_backward_block(const float *x, const float *w, const float *rstd,
-                                   const float *dy, float *dx, float *part, int64_t b, int64_t rows,
-                                   int64_t n, int64_t C)
-{
-    int64_t i = b * rows;
-    if (part)
-        memset(part, 0, (size_t)C * sizeof(float));
-    if (i < n)
-        kernels.rmsnorm_backward(x + i * C, w, rstd + i, dy + i * C, dx + i * C, part,
-                                 at_most(n - i, rows), C);
-}
-
-void rmsnorm_backward(const float *x, const float *w, const float *rstd, const float *dy, float *dx,
-                      float *dw, int64_t n, int64_t C)
-{
-    MW_ASSERT(C <= NORM_WIDTH_MAX);
-    int64_t blocks = at_most(NORM_BLOCKS, (n + 15) / 16);
-    int64_t rows = blocks > 0 ? (n + blocks - 1) / blocks : 1;
-    if (omp_in_parallel()) { /* the same blocks, one after the other */
-        float *part = dw ? kernels_thread_scratch() : NULL;
-        for (int64_t b = 0; b < blocks; b++) {
-            rmsnorm_backward_block(x, w, rstd, dy, dx, part, b, rows, n, C);
-            if (dw)
-                kernels.vector_add(dw, part, C);
-        }
-        return;
-    }
-    float *partials = kernels_partials();
-#pragma omp parallel for schedule(static) num_threads(threads_for(n *C))
-    for (int64_t b = 0; b < blocks; b++)
-        rmsnorm_backward_block(x, w, rstd, dy, dx, dw ? partials + b * C : NULL, b, rows, n, C);
-    for (int64_t b = 0; dw && b < blocks; b++)
-        kernels.vector_add(dw, partials + b * C, C);
-}
-
 void rope_table(float *cosine, float *sine, int64_t T, int64_t D, double theta)
 {
     for (int64_t i = 0; i < D / 2; i++) {
@@ -103,37 +65,6 @@ void swiglu_forward(const float *gate, const float *up, float *y, int64_t n)
 #pragma omp parallel for schedule(static) num_threads(threads_for(n))
     for (int64_t i = 0; i < n; i += RUN)
         kernels.swiglu_forward(gate + i, up + i, y + i, at_most(n - i, RUN));
-}
-
-void swiglu_backward(const float *gate, const float *up, const float *dy, float *dgate, float *dup,
-                     int64_t n)
-{
-#pragma omp parallel for schedule(static) num_threads(threads_for(n))
-    for (int64_t i = 0; i < n; i += RUN)
-        kernels.swiglu_backward(gate + i, up + i, dy + i, dgate + i, dup + i, at_most(n - i, RUN));
-}
-
-void cross_entropy(float *logits, const uint32_t *targets, float *losses, int64_t n, int64_t V,
-                   float scale)
-{
-#pragma omp parallel for schedule(static) num_threads(threads_for(n *V))
-    for (int64_t i = 0; i < n; i++) {
-        float *row = logits + i * V;
-        if (targets[i] != UINT32_MAX) {
-            losses[i] = kernels.cross_entropy(row, targets[i], V, scale);
-            continue;
-        }
-        losses[i] = 0.0f;
-        for (int64_t j = 0; scale != 0 && j < V; j++)
-            row[j] = 0.0f;
-    }
-}
-
-void vector_add(float *x, const float *y, int64_t n)
-{
-#pragma omp parallel for schedule(static) num_threads(threads_for(n))
-    for (int64_t i = 0; i < n; i += RUN)
-        kernels.vector_add(x + i, y + i, at_most(n - i, RUN));
 }
 
 void adamw_run(float *p, const float *g, float *m, float *v, int64_t n,

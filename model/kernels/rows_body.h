@@ -43,27 +43,6 @@ static void rmsnorm_forward_rows(const float *x, const float *w, float *y, float
     }
 }
 
-/* With x̂ = x · rstd: dx = rstd · (dy w - x̂ · mean(dy w x̂)), dw = Σ dy x̂. */
-static void rmsnorm_backward_rows(const float *x, const float *w, const float *rstd,
-                                  const float *dy, float *dx, float *dw, int64_t n, int64_t C)
-{
-    for (int64_t row = 0; row < n; row++, x += C, dy += C, dx += C) {
-        float r = rstd[row];
-        vf dot = {0};
-        FOR_VECTORS(i, C)
-        dot = vf_fma(load(dy + i, lanes) * load(w + i, lanes), load(x + i, lanes), dot);
-        float mean = vf_sum(dot) * r * r * r / (float)C;
-        FOR_VECTORS(i, C)
-        {
-            vf xi = load(x + i, lanes), dyi = load(dy + i, lanes);
-            vf d = dyi * load(w + i, lanes) * r - xi * mean;
-            store(dx + i, load(dx + i, lanes) + d, lanes);
-            if (dw)
-                store(dw + i, vf_fma(dyi, xi * r, load(dw + i, lanes)), lanes);
-        }
-    }
-}
-
 static void rope_position(float *x, const float *cosine, const float *sine, int64_t heads,
                           int64_t D, bool inverse)
 {
@@ -87,52 +66,6 @@ static void swiglu_forward_run(const float *gate, const float *up, float *y, int
         vf g = load(gate + i, lanes);
         store(y + i, g / (1.0f + vf_exp(-g)) * load(up + i, lanes), lanes);
     }
-}
-
-/* σ = sigmoid(g): d silu/dg = σ (1 + g (1 - σ)). */
-static void swiglu_backward_run(const float *gate, const float *up, const float *dy, float *dgate,
-                                float *dup, int64_t n)
-{
-    FOR_VECTORS(i, n)
-    {
-        vf g = load(gate + i, lanes), u = load(up + i, lanes), d = load(dy + i, lanes);
-        vf sigma = 1.0f / (1.0f + vf_exp(-g));
-        store(dgate + i, d * u * sigma * vf_fma(g, 1.0f - sigma, vf_set(1.0f)), lanes);
-        store(dup + i, d * g * sigma, lanes);
-    }
-}
-
-static float cross_entropy_row(float *logits, uint32_t target, int64_t V, float scale)
-{
-    vf high = vf_set(-INFINITY);
-    FOR_VECTORS(i, V)
-    {
-        /* a lane that does not exist must not win */
-        vf x = lanes == LANES ? vf_load(logits + i)
-                              : vf_select((vi)LANE_INDEX < (int32_t)lanes,
-                                          vf_load_n(logits + i, lanes), vf_set(-INFINITY));
-        high = vf_max(high, x);
-    }
-    float max = vf_largest(high);
-    float at_target = logits[target];
-    vf sums = {0};
-    FOR_VECTORS(i, V)
-    {
-        vf p = vf_exp(load(logits + i, lanes) - max);
-        if (lanes < LANES)
-            p = vf_select((vi)LANE_INDEX < (int32_t)lanes, p, (vf){0});
-        sums += p;
-        if (scale != 0)
-            store(logits + i, p, lanes);
-    }
-    float sum = vf_sum(sums);
-    if (scale != 0) {
-        float factor = scale / sum;
-        FOR_VECTORS(i, V)
-        store(logits + i, load(logits + i, lanes) * factor, lanes);
-        logits[target] -= scale;
-    }
-    return logf(sum) + max - at_target;
 }
 
 static void vector_add_run(float *x, const float *y, int64_t n)
@@ -191,11 +124,8 @@ static double sum_squares_run(const float *x, int64_t n)
 static void rows_fill(struct kernels *k)
 {
     k->rmsnorm_forward = rmsnorm_forward_rows;
-    k->rmsnorm_backward = rmsnorm_backward_rows;
     k->rope = rope_position;
     k->swiglu_forward = swiglu_forward_run;
-    k->swiglu_backward = swiglu_backward_run;
-    k->cross_entropy = cross_entropy_row;
     k->vector_add = vector_add_run;
     k->adamw = adamw_values;
     k->sum_squares = sum_squares_run;

@@ -3,7 +3,7 @@
  *
  * kernels_init() lets the plain C files fill every slot of the table and then each faster
  * level, while the machine has it, overwrite what it does better. The drivers (gemm.c,
- * attention.c, rows.c) own threads, blocks and the order of sums and call the slots, which
+ * heads.c, rows.c) own threads, blocks and the order of sums and call the slots, which
  * are serial.
  */
 #ifndef MODEL_KERNELS_TABLE_H
@@ -138,32 +138,11 @@ struct blocks_engine {
 /* The weight gradient of a norm is summed over at most so many blocks of rows. */
 enum { NORM_BLOCKS = 64, NORM_WIDTH_MAX = 16 * 1024 };
 
-enum { ATTENTION_D_MAX = 128, ATTENTION_SCRATCH = 256 * 1024 /* floats per thread */ };
+enum { ATTENTION_D_MAX = 128 };
 
 /* Scratch of one thread for attention on blocks, bytes: for the longest sequence. A page that is
  * never touched takes no memory. */
 #define HEADS_SCRATCH ((size_t)48 * 1024 * 1024)
-
-struct attention_job {
-    struct attention_shape s;
-    const float *q, *k, *v;
-    float *out, *lse; /* written forward, read backward */
-    const float *dout;
-    float *dq, *dk, *dv;
-};
-
-/* Attention works on blocks of queries of one head; backward on tiles of such a block and a
- * block of keys. Sizes are those of the engine, keys_backward >= queries_backward. */
-struct attention_engine {
-    int queries_forward, queries_backward, keys_backward;
-    /* queries [t0, t0 + queries_forward) of head h of sequence b */
-    void (*forward)(const struct attention_job *j, int64_t b, int64_t h, int64_t t0,
-                    float *scratch);
-    /* adds to dq, dk, dv what queries [t0, …) of all heads of group g give with the keys
-     * [s0, …) */
-    void (*backward)(const struct attention_job *j, int64_t b, int64_t g, int64_t t0, int64_t s0,
-                     float *scratch);
-};
 
 /* Loops to measure peaks with, serial. Those of arithmetic return the operations they did; NULL =
  * this level has no such unit. */
@@ -209,7 +188,6 @@ struct kernels {
     enum cpu_level level;
     struct peak_engine peak;
     struct gemm_engine fp32, bf16;
-    struct attention_engine attention_fp32, attention_bf16;
     struct linear_engine linear[2]; /* by enum kernel_precision */
     struct blocks_engine blocks;
     struct heads_engine heads;      /* both precisions, any D */
@@ -217,17 +195,11 @@ struct kernels {
     void (*gemm_few)(const struct gemm_few_args *g);
     void (*rmsnorm_forward)(const float *x, const float *w, float *y, float *rstd, int64_t n,
                             int64_t C, float eps);
-    /* dw may be NULL */
-    void (*rmsnorm_backward)(const float *x, const float *w, const float *rstd, const float *dy,
-                             float *dx, float *dw, int64_t n, int64_t C);
     /* one position: heads (heads, D) and the row of the tables for it */
     void (*rope)(float *x, const float *cos, const float *sin, int64_t heads, int64_t D,
                  bool inverse);
     void (*swiglu_forward)(const float *gate, const float *up, float *y, int64_t n);
-    void (*swiglu_backward)(const float *gate, const float *up, const float *dy, float *dgate,
-                            float *dup, int64_t n);
-    float (*cross_entropy)(float *logits, uint32_t target, int64_t V, float scale);
-    void (*vector_add)(float *x, const float *y, int64_t n);
+    void (*vector_add)(float *x, const float *y, int64_t n); /* x += y */
     void (*adamw)(float *p, const float *g, float *m, float *v, int64_t n,
                   const struct adamw_constants *k);
     double (*sum_squares)(const float *x, int64_t n);
@@ -249,7 +221,6 @@ enum { LINEAR_PREPARED = 64 * 1024 * 1024 };
 
 int kernels_threads(void); /* threads a parallel kernel may use here: 1 when nested */
 struct gemm_scratch *kernels_gemm_scratch(void);
-float *kernels_thread_scratch(void); /* ATTENTION_SCRATCH floats of the calling thread */
 void *kernels_linear_scratch(void);  /* the larger scratch_bytes of linear[], of the caller */
 void *kernels_linear_prepared(void); /* LINEAR_PREPARED bytes, shared: only outside parallel
                                         regions */
@@ -269,10 +240,6 @@ void blocks_fill_c(struct kernels *k);
 void blocks_fill_avx2(struct kernels *k);
 void blocks_fill_avx512(struct kernels *k);
 void blocks_fill_amx(struct kernels *k);
-void attention_fill_c(struct kernels *k);
-void attention_fill_avx2(struct kernels *k);
-void attention_fill_avx512(struct kernels *k);
-void attention_fill_amx(struct kernels *k);
 void heads_fill_c(struct kernels *k);
 void heads_fill_avx2(struct kernels *k);
 void heads_fill_avx512(struct kernels *k);

@@ -2,8 +2,8 @@
  * Speed of the kernels at every CPU level of this machine, on gaussian data (zeros flatter the
  * AMX unit by a sixth), each against the peak measured just before.
  *
- *     make bench-kernels BENCH_ARGS="avx2 gemm 120m"  one level, one part (gemm, attention,
- *                                                   heads, rows, blocks), products of that name
+ *     make bench-kernels BENCH_ARGS="avx2 gemm 120m"  one level, one part (gemm, heads,
+ *                                                   rows, blocks), products of that name
  */
 #include "common/cpu.h"
 #include "common/mem.h"
@@ -109,59 +109,6 @@ static void bench_gemm(enum kernel_precision precision)
     }
 }
 
-struct attention {
-    struct attention_shape s;
-    enum kernel_precision precision;
-    float *q, *k, *v, *out, *lse, *dout, *dq, *dk, *dv;
-};
-
-static void run_forward(void *arg)
-{
-    struct attention *a = arg;
-    attention_forward(&a->s, a->precision, a->q, a->k, a->v, a->out, a->lse);
-}
-
-static void run_backward(void *arg)
-{
-    struct attention *a = arg;
-    attention_backward(&a->s, a->precision, a->q, a->k, a->v, a->out, a->lse, a->dout, a->dq, a->dk,
-                       a->dv);
-}
-
-static const struct attention_shape heads[] = {{16, 256, 8, 4, 32},
-                                               {8, 512, 8, 4, 32},
-                                               {8, 512, 4, 2, 64},
-                                               {1, 2048, 12, 4, 64},
-                                               {1, 2048, 32, 4, 64}};
-
-static void bench_attention(enum kernel_precision precision)
-{
-    printf("\n%s, %s: attention, GFLOP/s of the causal half; us per token\n",
-           cpu_level_name(kernels_level()), precision == KERNEL_BF16 ? "bf16" : "fp32");
-    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
-        struct attention a = {.s = heads[i], .precision = precision};
-        int64_t tokens = a.s.B * a.s.T, q = tokens * a.s.H * a.s.D, k = tokens * a.s.G * a.s.D;
-        float **big[] = {&a.q, &a.out, &a.dout, &a.dq}, **small[] = {&a.k, &a.v, &a.dk, &a.dv};
-        for (int j = 0; j < 4; j++) {
-            *big[j] = gaussian(q);
-            *small[j] = gaussian(k);
-        }
-        a.lse = gaussian(tokens * a.s.H);
-        double flops = 2.0 * (double)(q * a.s.T); /* two products, half of each */
-        double f = measure(run_forward, &a), b = measure(run_backward, &a);
-        printf("  B %2lld T %4lld H %2lld G %lld D %2lld   forward %6.1f %6.2f us   backward %6.1f "
-               "%6.2f us\n",
-               (long long)a.s.B, (long long)a.s.T, (long long)a.s.H, (long long)a.s.G,
-               (long long)a.s.D, flops / f / 1e9, f / (double)tokens * 1e6, 2.5 * flops / b / 1e9,
-               b / (double)tokens * 1e6);
-        for (int j = 0; j < 4; j++) {
-            mem_unmap(*big[j], (size_t)q * sizeof(float));
-            mem_unmap(*small[j], (size_t)k * sizeof(float));
-        }
-        mem_unmap(a.lse, (size_t)(tokens * a.s.H) * sizeof(float));
-    }
-}
-
 /* Gaussian values are as good in blocks as in rows: only their precision matters. */
 static void blocks_from_values(enum kernel_precision p, void *blocks, const float *values,
                                int64_t n)
@@ -226,23 +173,16 @@ static void bench_heads(enum kernel_precision precision)
     }
 }
 
-enum { ROWS = 2048, C = 768, V = 8192, T = 512 };
+enum { ROWS = 2048, C = 768, T = 512 };
 
 struct rows {
     float *x, *y, *z, *dy, *dz, *w, *rstd, *cosine, *sine;
-    uint32_t targets[ROWS];
 };
 
 static void run_norm(void *arg)
 {
     struct rows *r = arg;
     rmsnorm_forward(r->x, r->w, r->y, r->rstd, ROWS, C, 1e-5);
-}
-
-static void run_norm_back(void *arg)
-{
-    struct rows *r = arg;
-    rmsnorm_backward(r->x, r->w, r->rstd, r->dy, r->z, r->dz, ROWS, C);
 }
 
 static void run_rope(void *arg)
@@ -255,24 +195,6 @@ static void run_swiglu(void *arg)
 {
     struct rows *r = arg;
     swiglu_forward(r->x, r->y, r->z, (int64_t)ROWS * C);
-}
-
-static void run_swiglu_back(void *arg)
-{
-    struct rows *r = arg;
-    swiglu_backward(r->x, r->y, r->dy, r->z, r->dz, (int64_t)ROWS * C);
-}
-
-static void run_loss(void *arg)
-{
-    struct rows *r = arg;
-    cross_entropy(r->z, r->targets, r->rstd, ROWS, V, 1.0f);
-}
-
-static void run_loss_only(void *arg)
-{
-    struct rows *r = arg;
-    cross_entropy(r->z, r->targets, r->rstd, ROWS, V, 0.0f);
 }
 
 static void run_adamw(void *arg)
@@ -288,12 +210,6 @@ static void run_squares(void *arg)
     r->rstd[0] = (float)sum_squares(r->x, (int64_t)ROWS * C);
 }
 
-static void run_add(void *arg)
-{
-    struct rows *r = arg;
-    vector_add(r->x, r->y, (int64_t)ROWS * C);
-}
-
 static void bench_rows(void)
 {
     static struct rows r;
@@ -301,7 +217,7 @@ static void bench_rows(void)
     float **all[] = {&r.x, &r.y, &r.dy, &r.dz, &r.w, &r.rstd, &r.cosine, &r.sine};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         *all[i] = gaussian(n);
-    r.z = gaussian((int64_t)ROWS * V);
+    r.z = gaussian(n);
     rope_table(r.cosine, r.sine, T, 64, 10000);
     for (int64_t i = 0; i < n; i++)
         r.dz[i] = r.dz[i] * r.dz[i] + 1.0f; /* serves as AdamW's v */
@@ -311,16 +227,11 @@ static void bench_rows(void)
         int64_t values;
         int bytes; /* moved for a value */
     } loops[] = {{"rmsnorm", run_norm, n, 8},
-                 {"rmsnorm backward", run_norm_back, n, 16},
                  {"rope", run_rope, n, 8},
                  {"swiglu", run_swiglu, n, 12},
-                 {"swiglu backward", run_swiglu_back, n, 20},
-                 {"vector_add", run_add, n, 12},
-                 {"cross entropy", run_loss, (int64_t)ROWS * V, 8},
-                 {"cross entropy, loss", run_loss_only, (int64_t)ROWS * V, 4},
                  {"adamw, 1 thread", run_adamw, n, 28},
                  {"squares, 1 thread", run_squares, n, 4}};
-    printf("\n%s: rows of %d (loss: %d)\n", cpu_level_name(kernels_level()), C, V);
+    printf("\n%s: rows of %d\n", cpu_level_name(kernels_level()), C);
     for (size_t i = 0; i < sizeof(loops) / sizeof(loops[0]); i++) {
         double rate = (double)loops[i].values / measure(loops[i].run, &r);
         printf("  %-20s %6.2f G values/s  %6.1f GB/s\n", loops[i].name, rate / 1e9,
@@ -504,8 +415,6 @@ int main(int argc, char **argv)
         for (int precision = KERNEL_FP32; precision <= KERNEL_BF16; precision++) {
             if (!*only || strcmp(only, "gemm") == 0)
                 bench_gemm((enum kernel_precision)precision);
-            if (!*only || strcmp(only, "attention") == 0)
-                bench_attention((enum kernel_precision)precision);
             if (!*only || strcmp(only, "heads") == 0)
                 bench_heads((enum kernel_precision)precision);
             for (int64_t width = 768; width <= 2048; width += 1280)
