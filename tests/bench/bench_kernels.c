@@ -239,7 +239,7 @@ static void bench_rows(void)
     }
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         mem_unmap(*all[i], (size_t)n * sizeof(float));
-    mem_unmap(r.z, (size_t)ROWS * V * sizeof(float));
+    mem_unmap(r.z, (size_t)n * sizeof(float));
 }
 
 enum { OUT = 32000, TOKENS = 1024 /* of the softmax */ };
