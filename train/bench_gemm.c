@@ -33,7 +33,7 @@ static const struct config_row rows[] = {
     CONFIG_ENUM(struct gemm_options, compute, "precision", "auto", "auto|fp32|bf16",
                 "of the operands; auto: bf16 with AMX, else fp32"),
     CONFIG_I64(struct gemm_options, threads, "threads", "0", 0, 4096,
-               "threads to use; 0 = all CPUs"),
+               "threads to use; 0 = one for each core"),
     CONFIG_END,
 };
 
@@ -244,7 +244,7 @@ int bench_gemm(int argc, char **argv)
     int r = config_args(rows, &options, &usage, NULL, argc, argv, &e);
     if (r)
         return r > 0 ? 0 : command_fail(usage.name, &e, 2);
-    threads_init((int)options.threads);
+    threads_init_cores((int)options.threads);
     r = kernels_init(&e) || bench_models(&options, &e) ? command_fail(usage.name, &e, 1) : 0;
     config_release(rows, &options);
     return r;

@@ -13,7 +13,7 @@ struct peak_options {
 static const struct config_row peak_rows[] = {
     CONFIG_BOOL(struct peak_options, json, "json", "false", "one JSON object instead of lines"),
     CONFIG_I64(struct peak_options, threads, "threads", "0", 0, 4096,
-               "threads to use; 0 = all CPUs"),
+               "threads to use; 0 = one for each core"),
     CONFIG_END,
 };
 
@@ -37,7 +37,7 @@ int bench_peak(int argc, char **argv)
     int r = config_args(peak_rows, &options, &peak_usage, NULL, argc, argv, &e);
     if (r)
         return r > 0 ? 0 : command_fail(peak_usage.name, &e, 2);
-    threads_init((int)options.threads);
+    threads_init_cores((int)options.threads);
     if (kernels_init(&e) || peak_bandwidth(&bandwidth, &e))
         return command_fail(peak_usage.name, &e, 1);
     struct bench_output o = {.json = options.json};

@@ -40,7 +40,7 @@ static const struct config_row rows[] = {
     CONFIG_STR(S, memory, "memory", "90%", "BYTES|GiB|%", "as of train"),
     CONFIG_BOOL(S, profile, "profile", "false", "add a table by phase and kernel"),
     CONFIG_BOOL(S, json, "json", "false", "one JSON object instead of lines"),
-    CONFIG_I64(S, threads, "threads", "0", 0, 4096, "threads to use; 0 = all CPUs"),
+    CONFIG_I64(S, threads, "threads", "0", 0, 4096, "threads to use; 0 = one for each core"),
     CONFIG_END,
 };
 #undef S
@@ -217,7 +217,7 @@ int bench_step(int argc, char **argv)
         return r > 0 ? 0 : command_fail(usage.name, &e, 2);
     if (read_settings(&s, &options, &e))
         return command_fail(usage.name, &e, 2);
-    threads_init((int)options.threads);
+    threads_init_cores((int)options.threads);
     r = kernels_init(&e);
     if (!r) {
         m.nominal = peak_flops(peak_unit_nominal(settings_precision(&s)), PEAK_SECONDS);

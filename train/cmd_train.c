@@ -113,7 +113,7 @@ static int read_settings(struct job *j, int argc, char **argv)
     uint64_t limit;
     if (settings_resolve(s, &j->err) || plan_memory_limit(s, &limit, &j->err))
         return fail(j, USED_WRONGLY);
-    threads_init((int)s->threads);
+    threads_init_cores((int)s->threads);
     return GO_ON;
 }
 

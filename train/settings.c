@@ -34,7 +34,7 @@ const struct config_row settings_rows[] = {
                 "print at the end where the time went, by phase and kernel"),
     CONFIG_I64(S, profile_every, "profile-every", "0", 0, 1e12,
                "steps between such tables; 0 = at the end only"),
-    CONFIG_I64(S, threads, "threads", "0", 0, 4096, "threads to use; 0 = all CPUs"),
+    CONFIG_I64(S, threads, "threads", "0", 0, 4096, "threads to use; 0 = one for each core"),
 
     CONFIG_I64(S, model.hidden_size, "model.hidden_size", "768", 8, 16384,
                "width of the residual stream"),
