@@ -41,14 +41,26 @@ static const float SUM_MAX = 0x1p60f;
 #define WRITTEN __asm__ volatile("" ::: "memory")
 
 /* 2^x = 2^floor(x) · p(x - floor(x)), relative error below 8e-5, a 26th of what
- * rounding to bf16 costs; FAR_BELOW gives 0, what does not fit Inf. */
-INLINE vf exp2_vector(vf x)
+ * rounding to bf16 costs; FAR_BELOW gives 0, what does not fit Inf. `more` is added to p, a value
+ * from 1 to 2. */
+INLINE vf exp2_more(vf x, const float more)
 {
     vf r = (vf)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     vf p = vf_fma(vf_set(0.0780245227f), r, vf_set(0.226067155f));
     p = vf_fma(p, r, vf_set(0.695833541f));
-    p = vf_fma(p, r, vf_set(0.999925219f));
+    p = vf_fma(p, r, vf_set(0.999925219f + more));
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)x);
+}
+
+INLINE vf exp2_vector(vf x)
+{
+    return exp2_more(x, 0);
+}
+
+/* 2^x rounded to bf16 values: half a unit in the last place more, and the rest cut off. */
+INLINE vf exp2_bf16(vf x)
+{
+    return (vf)((vi)exp2_more(x, 0x1p-8f) & (int32_t)0xffff0000);
 }
 
 /* Of positive x: exponent, and the logarithm of the mantissa m as 2
@@ -178,21 +190,18 @@ INLINE void exp_pair(const struct forward_group *f, struct forward_exp *e, const
 {
     const float *s = e->s + e->pair * 64;
     uint16_t *p = e->p + e->pair / 16 * 2 * TILE + e->pair % 16 * 32;
-    const __m512i ones = _mm512_set1_epi16(0x3f80);
     for (int half = 0; half < 2; half++) {
-        vf a = exp2_vector(vf_fma(vf_load(s + half * 16), e->scale, -e->ref[half]));
-        vf b = exp2_vector(vf_fma(vf_load(s + half * 16 + 32), e->scale, -e->ref[half]));
+        vf a = exp2_bf16(vf_fma(vf_load(s + half * 16), e->scale, -e->ref[half]));
+        vf b = exp2_bf16(vf_fma(vf_load(s + half * 16 + 32), e->scale, -e->ref[half]));
         if (masked) {
             const int64_t key = e->key + 2 * e->pair;
             a = (vf)_mm512_maskz_mov_ps(sees(f, half, key), (__m512)a);
             b = (vf)_mm512_maskz_mov_ps(sees(f, half, key + 1), (__m512)b);
         }
-        __m512i both = pairs(a, b);
-        /* The sum of what was rounded, so that the weights of the values add up
-     * to 1. */
-        e->total[half] = (vf)_mm512_dpbf16_ps((__m512)e->total[half], (__m512bh)both,
-                                              (__m512bh)ones);
-        _mm512_storeu_si512(p + half * TILE, both);
+        /* The sum of what was rounded, so that the weights of the values add up to 1. */
+        e->total[half] += a + b;
+        vi both = (vi)b | (vi)_mm512_srli_epi32((__m512i)a, 16);
+        _mm512_storeu_si512(p + half * TILE, (__m512i)both);
     }
     e->pair++;
 }
