@@ -71,8 +71,8 @@ void linear_forward(enum kernel_precision p, const struct weight *W, const void 
 void linear_forward_add(enum kernel_precision p, const struct weight *W, const void *x, float *y,
                         int64_t n);
 /* W (2F, in) holds gate and up by turns, 32 rows each: gu (n, 2F) act = x Wᵀ, likewise by turns
- * (NULL = not wanted), and y (n, F) act = silu(gate) * up, computed before gate and up are
- * rounded. */
+ * (NULL = not wanted; else aligned to 64 bytes: it may be stored past the caches), and y (n, F)
+ * act = silu(gate) * up, computed before gate and up are rounded. */
 void linear_forward_swiglu(enum kernel_precision p, const struct weight *W, const void *x, void *gu,
                            void *y, int64_t n);
 /* dx (n, in) act = dy (n, out) act · W */

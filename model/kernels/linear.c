@@ -68,6 +68,34 @@ static struct cut cut_blocks(int64_t height, int64_t width, int64_t rows, int64_
     }
 }
 
+/* Tasks that no thread has taken yet; each thread begins with the one of its own number. */
+static int64_t take_task(int64_t *taken)
+{
+    int64_t task;
+#pragma omp atomic capture
+    task = (*taken)++;
+    return omp_get_num_threads() + task;
+}
+
+/* What a thread does. It takes the next task before it works on one, so that the engine can fetch
+ * what comes next. Neighbouring tasks share rows: these stay in the second-level cache. */
+static void work_off(const struct linear_engine *e, const struct product *p, const struct cut *c,
+                     int64_t *taken)
+{
+    struct product mine = *p;
+    const int64_t tasks = c->down * c->across;
+    int64_t task = omp_get_thread_num();
+    while (task < tasks) {
+        const int64_t next = take_task(taken);
+        const int64_t i = task / c->across * c->rows, j = task % c->across * c->cols;
+        mine.next_i = next < tasks ? next / c->across * c->rows : -1;
+        mine.next_j = next % c->across * c->cols;
+        e->product(&mine, i, at_most(i + c->rows, c->height), j, at_most(j + c->cols, c->width),
+                   kernels_linear_scratch());
+        task = next;
+    }
+}
+
 static void multiply(enum kernel_precision precision, const struct product *p)
 {
     const struct linear_engine *e = &kernels.linear[precision];
@@ -77,13 +105,9 @@ static void multiply(enum kernel_precision precision, const struct product *p)
         return;
     struct cut c = cut_blocks(p->n / BLOCK, p->N / BLOCK, TASK_ROWS, TASK_COLS,
                               p->epilogue == PRODUCT_SWIGLU ? 2 : 1);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(kernels_threads())
-    for (int64_t task = 0; task < c.down * c.across; task++) {
-        /* Neighbouring tasks share rows: these stay in the second-level cache. */
-        int64_t i = task / c.across * c.rows, j = task % c.across * c.cols;
-        e->product(p, i, at_most(i + c.rows, c.height), j, at_most(j + c.cols, c.width),
-                   kernels_linear_scratch());
-    }
+    int64_t taken = 0;
+#pragma omp parallel num_threads(kernels_threads())
+    work_off(e, p, &c, &taken);
 }
 
 static double product_flops(const struct product *p)
@@ -130,7 +154,7 @@ void linear_forward_swiglu(enum kernel_precision p, const struct weight *W, cons
                            void *y, int64_t n)
 {
     double t = profile_start();
-    MW_ASSERT(W->out % (2 * BLOCK) == 0);
+    MW_ASSERT(W->out % (2 * BLOCK) == 0 && (uintptr_t)gu % 64 == 0);
     struct product product = {.n = n,
                               .N = W->out,
                               .K = W->in,

@@ -11,14 +11,16 @@
 #include "model/kernels/finish_amx.h"
 
 enum {
-    CHUNK = 64,                /* blocks of k */
-    GROUP_BYTES = 1024 * 1024, /* of A */
-    SUMS_BLOCKS = 256          /* of a group, in scratch memory */
+    CHUNK = 48,               /* blocks of k */
+    GROUP_BYTES = 768 * 1024, /* of A */
+    NEXT_COLS = 3,            /* the last columns of a part, while the next one's A is fetched */
+    SUMS_BLOCKS = 256         /* of a group, in scratch memory */
 };
 
 /* A part of a product: blocks [i0, i1) x [j0, j1) of C, [k0, k1) of k. */
 struct part {
     int64_t i0, i1, j0, j1, k0, k1;
+    int64_t next_i, next_j, next_k; /* where the next part begins; next_i -1 = there is none */
 };
 
 static int64_t at_least(int64_t x, int64_t limit)
@@ -26,11 +28,14 @@ static int64_t at_least(int64_t x, int64_t limit)
     return x > limit ? x : limit;
 }
 
-/* Fetches the part of the next panel that falls to one of `rows` blocks. */
-static struct fetch fetch_panel(const uint16_t *panel, int64_t steps, int64_t rows, int64_t row)
+/* Fetches, of `steps` blocks in a row, share number `share` of `shares`. */
+static struct fetch fetch_share(const uint16_t *blocks, int64_t steps, int64_t shares,
+                                int64_t share)
 {
-    const int64_t lines = divide_up(BLOCK, rows);
-    return (struct fetch){(const char *)panel + row * steps * lines * 64, (int)lines};
+    const int64_t lines = divide_up(BLOCK, shares);
+    if (share < 0 || share * lines >= BLOCK)
+        return (struct fetch){NULL, 0};
+    return (struct fetch){(const char *)blocks + share * steps * lines * 64, (int)lines};
 }
 
 /* Where the target of a row of block (i, j) is one of its columns. */
@@ -102,23 +107,42 @@ struct pending {
     struct work work;
 };
 
+/* Where one operand's block for (row or column) `at` and k lies. */
+static const uint16_t *operand(const struct product *p, const void *blocks, int64_t at, int64_t k)
+{
+    return (const uint16_t *)blocks + (at * (p->K / BLOCK) + k) * BLOCK_AREA;
+}
+
+/* What to fetch while block (i, j) of a part is multiplied: the next panel, and during the last
+ * columns the rows of A that the next part begins with. */
+static void fetch_ahead(const struct product *p, const struct part *t, int64_t i, int64_t j,
+                        struct block_product *q)
+{
+    const int64_t rows = t->i1 - t->i0, row = i - t->i0;
+    if (j + 1 < t->j1)
+        q->panel = fetch_share(operand(p, p->b, j + 1, t->k0), q->steps, rows, row);
+    else if (t->next_i >= 0)
+        q->panel = fetch_share(operand(p, p->b, t->next_j, t->next_k), q->steps, rows, row);
+    const int64_t cols = at_most(t->j1 - t->j0, NEXT_COLS);
+    if (t->next_i >= 0 && (t->next_i != t->i0 || t->next_k != t->k0))
+        q->next = fetch_share(operand(p, p->a, t->next_i + row, t->next_k), q->steps, cols,
+                              j - (t->j1 - cols));
+}
+
 /* One chunk of k of a group; `pending` is the block still to be finished, also afterwards. */
 INLINE void multiply_part(const enum product_epilogue e, const struct product *p,
                           const struct part *t, float *scratch, struct pending *pending)
 {
-    const int64_t depth = p->K / BLOCK, steps = t->k1 - t->k0, rows = t->i1 - t->i0;
-    const uint16_t *a = (const uint16_t *)p->a + t->k0 * BLOCK_AREA;
-    const uint16_t *b = (const uint16_t *)p->b + t->k0 * BLOCK_AREA;
+    const int64_t depth = p->K / BLOCK, steps = t->k1 - t->k0;
     for (int64_t j = t->j0; j < t->j1; j++)
         for (int64_t i = t->i0; i < t->i1; i++) {
             float *sums = sums_at(e, p, t, scratch, i, j);
-            struct block_product q = {.a = a + i * depth * BLOCK_AREA,
-                                      .b = b + j * depth * BLOCK_AREA,
+            struct block_product q = {.a = operand(p, p->a, i, t->k0),
+                                      .b = operand(p, p->b, j, t->k0),
                                       .steps = steps,
                                       .from = e == PRODUCT_ADD || t->k0 > 0 ? sums : NULL,
                                       .to = sums};
-            if (j + 1 < t->j1)
-                q.panel = fetch_panel(q.b + depth * BLOCK_AREA, steps, rows, i - t->i0);
+            fetch_ahead(p, t, i, j, &q);
             if (e == PRODUCT_ADD && i + 1 < t->i1)
                 q.sums = fetch_block(sums_at(e, p, t, scratch, i + 1, j), steps);
             if (e == PRODUCT_SWIGLU_BACKWARD) /* gate and up of this block, 4 KB likewise */
@@ -131,6 +155,25 @@ INLINE void multiply_part(const enum product_epilogue e, const struct product *p
                 pending->work = (struct work){&pending->block, finishers[e].units, 0};
             }
         }
+}
+
+/* Parts follow each other by k, then columns, then rows, then to the caller's next task. */
+static void set_next(const struct product *p, const struct part *all, struct part *t)
+{
+    t->next_i = t->i0;
+    t->next_j = t->j0;
+    t->next_k = 0;
+    if (t->k1 < p->K / BLOCK) {
+        t->next_k = t->k1;
+    } else if (t->j1 < all->j1) {
+        t->next_j = t->j1;
+    } else if (t->i1 < all->i1) {
+        t->next_i = t->i1;
+        t->next_j = all->j0;
+    } else {
+        t->next_i = p->next_i;
+        t->next_j = p->next_j;
+    }
 }
 
 INLINE void product_as(const enum product_epilogue e, const struct product *p,
@@ -147,8 +190,13 @@ INLINE void product_as(const enum product_epilogue e, const struct product *p,
     for (int64_t i = all->i0; i < all->i1; i += rows)
         for (int64_t j = all->j0; j < all->j1; j += cols)
             for (int64_t k = 0; k < depth; k += chunk) {
-                struct part t = {i, at_most(i + rows, all->i1), j, at_most(j + cols, all->j1),
-                                 k, at_most(k + chunk, depth)};
+                struct part t = {.i0 = i,
+                                 .i1 = at_most(i + rows, all->i1),
+                                 .j0 = j,
+                                 .j1 = at_most(j + cols, all->j1),
+                                 .k0 = k,
+                                 .k1 = at_most(k + chunk, depth)};
+                set_next(p, all, &t);
                 multiply_part(e, p, &t, scratch, &pending);
             }
     work_finish(finishers[e].unit, &pending.work);
@@ -157,7 +205,7 @@ INLINE void product_as(const enum product_epilogue e, const struct product *p,
 static void product(const struct product *p, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                     void *scratch)
 {
-    const struct part all = {i0, i1, j0, j1, 0, 0};
+    const struct part all = {.i0 = i0, .i1 = i1, .j0 = j0, .j1 = j1};
     _tile_loadconfig(&tiles);
     switch (p->epilogue) {
     case PRODUCT_STORE:
@@ -176,6 +224,7 @@ static void product(const struct product *p, int64_t i0, int64_t i1, int64_t j0,
         product_as(PRODUCT_SOFTMAX, p, &all, scratch);
         break;
     }
+    _mm_sfence(); /* epilogues store past the caches */
     _tile_release();
 }
 

@@ -52,6 +52,7 @@ struct block_product {
     const float *from; /* sums to go on from, NULL = 0 */
     float *to;
     struct fetch panel; /* into the second-level cache */
+    struct fetch next;  /* likewise: what the next part of the product begins with */
     struct fetch sums;  /* into the first, to be written */
 };
 
@@ -148,6 +149,8 @@ INLINE void between_steps(work_unit *const unit, struct block_product *q, struct
         unit(w->state, w->done++);
     for (int i = 0; i < q->panel.lines; i++, q->panel.at += 64)
         _mm_prefetch(q->panel.at, _MM_HINT_T1);
+    for (int i = 0; i < q->next.lines; i++, q->next.at += 64)
+        _mm_prefetch(q->next.at, _MM_HINT_T1);
     for (int i = 0; i < q->sums.lines; i++, q->sums.at += 64)
         __builtin_prefetch(q->sums.at, 1);
 }

@@ -67,6 +67,9 @@ struct product {
     const uint32_t *targets;
     int64_t V;
     struct softmax_stats stats;
+    /* Where the thread's next task begins, in blocks of C, so that an engine can fetch its operands
+     * ahead; next_i -1 = there is none. */
+    int64_t next_i, next_j;
 };
 
 /* dW (out, in) fp32 blocks += dyᵀ x over rows [0, n). */
