@@ -7,6 +7,7 @@
 #   make fuzz       fuzz every reader for FUZZ_SECONDS (30) each; wants clang
 #   make peers      what the checks against other programs need, see tests/peers/
 #   make lint       law of includes, format, banned functions
+#   make bench      the table of what training is to reach, against peers; ROWS="step gemm": some
 #   make bench-kernels  GFLOP/s of the hot loops at every CPU level
 #   make bench-linear   GFLOP/s of the products on matrices in blocks
 #   make bench-update   Gparam/s of an optimiser step, against the memory's bandwidth
@@ -53,7 +54,7 @@ TEST_BINS := $(TESTS:%.c=$B/%)
 LINKS   := data tokenizer train checkpoints eval generate
 
 .PHONY: all test unit unit-build cli check peers fault fuzz fuzz-run lint format clean help \
-        bench-kernels bench-linear bench-update
+        bench bench-kernels bench-linear bench-update
 .SECONDARY:
 all: bin/mundwerk
 
@@ -90,6 +91,10 @@ test: all lint unit cli
 
 bench-kernels bench-linear bench-update: bench-%: $B/tests/bench/bench_%
 	$(Q)$< $(BENCH_ARGS)
+
+bench: bin/mundwerk $B/tests/bench/bench_kernels $B/tests/bench/bench_update
+	@BENCH_KERNELS=$B/tests/bench/bench_kernels BENCH_UPDATE=$B/tests/bench/bench_update \
+	    sh tests/bench/run.sh $(ROWS)
 
 # What the checks against other programs need (tests/peers/, by hand: they want Python).
 peers: bin/mundwerk $B/tests/peers/peer_model

@@ -14,13 +14,14 @@
 #include <string.h>
 
 static const double PEAK_SECONDS = 0.2;
-static const double SECONDS = 0.05; /* a product is repeated at least so long … */
-enum { REPEATS = 3 };               /* … and so often; the best counts */
+static const double SECONDS = 0.05;       /* a product is repeated at least so long … */
+enum { REPEATS = 3, REPEATS_MAX = 4096 }; /* … and so often; the median counts */
 
 struct gemm_options {
     bool json;
     int64_t threads, rows;
     struct config_list configs;
+    int weight;  /* of shapes in bench_model(), from 1; 0 = all */
     int compute; /* enum compute */
 };
 
@@ -28,6 +29,8 @@ static const struct config_row rows[] = {
     CONFIG_BOOL(struct gemm_options, json, "json", "false", "one JSON object instead of lines"),
     CONFIG_LIST(struct gemm_options, configs, "config", "NAME|FILE",
                 "configurations whose models give the shapes; default german120m german1b"),
+    CONFIG_ENUM(struct gemm_options, weight, "weight", "all", "all|qkv|o|gate+up|down|head",
+                "which to measure"),
     CONFIG_I64(struct gemm_options, rows, "tokens", "2048", 1, 1 << 16,
                "in a product, filled up to a multiple of 32"),
     CONFIG_ENUM(struct gemm_options, compute, "precision", "auto", "auto|fp32|bf16",
@@ -126,18 +129,26 @@ static void multiply(const struct operands *o, enum kind kind)
         linear_gradient(o->precision, o->y, o->x, o->dw, o->n, o->W.out, o->W.in);
 }
 
-/* FLOP/s of the best repetition. The gradient is measured first: the others change x and y. */
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* FLOP/s of the median repetition. The gradient is measured first: the others change x and y. */
 static double measure(const struct operands *o, enum kind kind)
 {
     const double flops = 2.0 * (double)o->n * (double)o->W.in * (double)o->W.out;
-    double begin = log_seconds(), shortest = 1e30;
-    for (int i = 0; i < REPEATS || log_seconds() - begin < SECONDS; i++) {
+    static double took[REPEATS_MAX];
+    double begin = log_seconds();
+    int n = 0;
+    while (n < REPEATS || (n < REPEATS_MAX && log_seconds() - begin < SECONDS)) {
         double start = log_seconds();
         multiply(o, kind);
-        double took = log_seconds() - start;
-        shortest = took < shortest ? took : shortest;
+        took[n++] = log_seconds() - start;
     }
-    return flops / shortest;
+    qsort(took, (size_t)n, sizeof(*took), compare);
+    return flops / took[n / 2];
 }
 
 /* --- all of a model ------------------------------------------------------------------ */
@@ -183,8 +194,8 @@ static int bench_shape(struct bench_output *o, enum kernel_precision p, const ch
     return 0;
 }
 
-static int bench_model(struct bench_output *o, enum kernel_precision p, const char *name, int64_t n,
-                       double peak, struct err *e)
+static int bench_model(struct bench_output *o, enum kernel_precision p, const char *name,
+                       int weight, int64_t n, double peak, struct err *e)
 {
     struct settings s;
     settings_init(&s);
@@ -202,8 +213,9 @@ static int bench_model(struct bench_output *o, enum kernel_precision p, const ch
         {"down", F, C},
         {"head", C, block_up(c->vocab_size)},
     };
-    for (size_t i = 0; !r && i < sizeof(shapes) / sizeof(*shapes); i++)
-        r = bench_shape(o, p, name, &shapes[i], n, peak, e);
+    for (int i = 0; !r && i < (int)(sizeof(shapes) / sizeof(*shapes)); i++)
+        if (!weight || i == weight - 1)
+            r = bench_shape(o, p, name, &shapes[i], n, peak, e);
     settings_release(&s);
     return r;
 }
@@ -229,7 +241,7 @@ static int bench_models(const struct gemm_options *options, struct err *e)
     }
     int r = 0;
     for (size_t i = 0; !r && i < (given->count ? given->count : 2); i++)
-        r = bench_model(&products, p, names[i], block_up(options->rows), peak, e);
+        r = bench_model(&products, p, names[i], options->weight, block_up(options->rows), peak, e);
     if (o.json)
         putchar(']');
     bench_put_end(&o);

@@ -4,6 +4,7 @@
  *
  *     make bench-kernels BENCH_ARGS="avx2 gemm 120m"  one level, one part (gemm, heads,
  *                                                   rows, blocks), products of that name
+ *     make bench-kernels BENCH_ARGS="--csv amx"       attention alone, as a table for programs
  */
 #include "common/cpu.h"
 #include "common/mem.h"
@@ -19,6 +20,7 @@
 
 static const double SECONDS = 0.05; /* of each measurement */
 static const char *only_shape = ""; /* products whose name holds this */
+enum { MAX_RUNS = 65536 };
 
 static void *must(void *p, const struct err *e)
 {
@@ -57,18 +59,35 @@ static void run_product(void *arg)
     gemm(p->layout, p->precision, p->M, p->N, p->K, p->a, lda, p->b, ldb, p->c, p->N, false);
 }
 
-/* Shortest time of one call. */
-static double measure(void (*run)(void *), void *arg)
+static int ascending(const void *a, const void *b)
 {
-    double best = 1e30, begin = omp_get_wtime();
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+struct timing {
+    double shortest, median; /* seconds of one call */
+};
+
+static struct timing measure_calls(void (*run)(void *), void *arg)
+{
+    static double took[MAX_RUNS];
+    int runs = 0;
+    double begin = omp_get_wtime();
     run(arg);
     do {
         double start = omp_get_wtime();
         run(arg);
-        double took = omp_get_wtime() - start;
-        best = took < best ? took : best;
-    } while (omp_get_wtime() - begin < SECONDS);
-    return best;
+        took[runs++] = omp_get_wtime() - start;
+    } while (runs < MAX_RUNS && omp_get_wtime() - begin < SECONDS);
+    qsort(took, (size_t)runs, sizeof(took[0]), ascending);
+    return (struct timing){took[0], took[runs / 2]};
+}
+
+/* Shortest time of one call. */
+static double measure(void (*run)(void *), void *arg)
+{
+    return measure_calls(run, arg).shortest;
 }
 
 static const struct {
@@ -143,11 +162,32 @@ static const struct heads_shape head_shapes[] = {
     {8, 512, 8, 4, 32, NULL},   {8, 512, 4, 2, 64, NULL},   {1, 2048, 12, 4, 64, NULL},
     {4, 2048, 12, 4, 64, NULL}, {1, 2048, 32, 4, 64, NULL}, {1, 2048, 16, 4, 128, NULL}};
 
-/* Counts the causal half: two products forward, five backward. */
-static void bench_heads(enum kernel_precision precision)
+static void print_heads(const struct heads_run *a, double flops, struct timing f, struct timing b)
 {
-    printf("\n%s, %s: attention on blocks, GFLOP/s of the causal half; us per token\n",
-           cpu_level_name(kernels_level()), precision == KERNEL_BF16 ? "bf16" : "fp32");
+    const double us = 1e6 / (double)(a->s.B * a->s.T);
+    printf("  B %2lld T %4lld H %2lld G %lld D %3lld   forward %6.1f %6.2f us   backward %6.1f "
+           "%6.2f us\n",
+           (long long)a->s.B, (long long)a->s.T, (long long)a->s.H, (long long)a->s.G,
+           (long long)a->s.D, flops / f.shortest / 1e9, f.shortest * us,
+           2.5 * flops / b.shortest / 1e9, b.shortest * us);
+}
+
+static void print_heads_csv(const struct heads_run *a, const char *pass, double flops,
+                            struct timing t, double peak)
+{
+    printf("%s,%s,%s,%lld,%lld,%lld,%lld,%lld,%.4f,%.4f,%.4f\n", cpu_level_name(kernels_level()),
+           a->precision == KERNEL_BF16 ? "bf16" : "fp32", pass, (long long)a->s.B,
+           (long long)a->s.T, (long long)a->s.H, (long long)a->s.G, (long long)a->s.D,
+           1e-12 * flops / t.median, 1e-12 * flops / t.shortest, 1e-12 * peak);
+}
+
+/* Counts the causal half: two products forward, five backward. */
+static void bench_heads(enum kernel_precision precision, bool csv)
+{
+    const double peak = csv ? peak_flops(peak_unit_real(precision), 0.1) : 0;
+    if (!csv)
+        printf("\n%s, %s: attention on blocks, GFLOP/s of the causal half; us per token\n",
+               cpu_level_name(kernels_level()), precision == KERNEL_BF16 ? "bf16" : "fp32");
     for (size_t i = 0; i < sizeof(head_shapes) / sizeof(head_shapes[0]); i++) {
         struct heads_run a = {.s = head_shapes[i], .precision = precision};
         int64_t tokens = a.s.B * a.s.T, q = a.s.H * a.s.D, all = q + 2 * a.s.G * a.s.D;
@@ -160,12 +200,14 @@ static void bench_heads(enum kernel_precision precision)
         }
         a.lse = lse;
         double flops = 2.0 * (double)(tokens * q * a.s.T);
-        double f = measure(run_heads_forward, &a), b = measure(run_heads_backward, &a);
-        printf("  B %2lld T %4lld H %2lld G %lld D %3lld   forward %6.1f %6.2f us   backward %6.1f "
-               "%6.2f us\n",
-               (long long)a.s.B, (long long)a.s.T, (long long)a.s.H, (long long)a.s.G,
-               (long long)a.s.D, flops / f / 1e9, f / (double)tokens * 1e6, 2.5 * flops / b / 1e9,
-               b / (double)tokens * 1e6);
+        struct timing f = measure_calls(run_heads_forward, &a);
+        struct timing b = measure_calls(run_heads_backward, &a);
+        if (csv) {
+            print_heads_csv(&a, "forward", flops, f, peak);
+            print_heads_csv(&a, "backward", 2.5 * flops, b, peak);
+        } else {
+            print_heads(&a, flops, f, b);
+        }
         for (int j = 0; j < 4; j++)
             mem_unmap(*acts[j], (size_t)(tokens * widths[j]) * sizeof(float));
         mem_unmap(values, (size_t)(tokens * all) * sizeof(float));
@@ -400,8 +442,15 @@ static void bench_blocks(enum kernel_precision p, int64_t width)
 int main(int argc, char **argv)
 {
     struct err e;
-    const char *only = argc > 2 ? argv[2] : "";
+    char **const all = argv;
+    const bool csv = argc > 1 && strcmp(argv[1], "--csv") == 0;
+    argc -= csv;
+    argv += csv;
+    const char *only = csv ? "heads" : argc > 2 ? argv[2] : "";
+    if (csv)
+        printf("level,precision,pass,B,T,H,G,D,median_tflops,max_tflops,peak_tflops\n");
     only_shape = argc > 3 ? argv[3] : "";
+    threads_settle(all);
     threads_init(0);
     for (int level = CPU_C; level <= CPU_AMX; level++) {
         if (argc > 1 && strcmp(argv[1], cpu_level_name((enum cpu_level)level)) != 0)
@@ -416,7 +465,7 @@ int main(int argc, char **argv)
             if (!*only || strcmp(only, "gemm") == 0)
                 bench_gemm((enum kernel_precision)precision);
             if (!*only || strcmp(only, "heads") == 0)
-                bench_heads((enum kernel_precision)precision);
+                bench_heads((enum kernel_precision)precision, csv);
             for (int64_t width = 768; width <= 2048; width += 1280)
                 if (!*only || strcmp(only, "blocks") == 0)
                     bench_blocks((enum kernel_precision)precision, width);

@@ -5,6 +5,7 @@
  *
  *     make bench-update BENCH_ARGS="avx512 split"    one level, variants whose name holds the word
  *                                                    (or is muon)
+ *     make bench-update BENCH_ARGS="--csv amx split" the same for programs, without muon
  */
 #include "common/cpu.h"
 #include "common/mem.h"
@@ -146,14 +147,18 @@ static double measure(const struct variant *variant, enum optimizer_name rule, d
     return best;
 }
 
-static void bench(const struct variant *variant, double peak)
+static void bench(const struct variant *variant, double peak, bool csv)
 {
     const double n = 1e-9 * (double)weights_size(&config);
     double bytes = traffic(variant->precision, variant->masters, variant->moments), norm;
     double rate = n / measure(variant, OPTIMIZER_ADAMW, &norm);
-    printf(
-        "  %-20s %5.2f Gparam/s  %2.0f B/param  %5.1f GB/s, %3.0f %% of triad; norm %5.1f GB/s\n",
-        variant->name, rate, bytes, rate * bytes, 100 * rate * bytes / peak, 4 * n / norm);
+    if (csv)
+        printf("%s,\"%s\",%.4f,%.0f,%.3f,%.3f\n", cpu_level_name(kernels_level()), variant->name,
+               rate, bytes, rate * bytes, peak);
+    else
+        printf("  %-20s %5.2f Gparam/s  %2.0f B/param  %5.1f GB/s, %3.0f %% of triad; norm %5.1f "
+               "GB/s\n",
+               variant->name, rate, bytes, rate * bytes, 100 * rate * bytes / peak, 4 * n / norm);
     fflush(stdout);
 }
 
@@ -182,9 +187,17 @@ static void bench_muon(void)
 int main(int argc, char **argv)
 {
     struct err e;
+    char **const all = argv;
+    const bool csv = argc > 1 && strcmp(argv[1], "--csv") == 0;
+    argc -= csv;
+    argv += csv;
+    threads_settle(all);
     threads_init(0);
     double peak = streaming_bandwidth();
-    printf("triad %.1f GB/s on %d threads\n", peak, threads_count());
+    if (csv)
+        printf("level,variant,gparam_per_s,bytes_per_param,gb_per_s,triad_gb_per_s\n");
+    else
+        printf("triad %.1f GB/s on %d threads\n", peak, threads_count());
     for (int level = CPU_C; level <= CPU_AMX; level++) {
         const char *name = cpu_level_name((enum cpu_level)level);
         if (argc > 1 && strcmp(argv[1], name) != 0)
@@ -193,11 +206,12 @@ int main(int argc, char **argv)
             continue;
         if (kernels_init(&e))
             fail(&e);
-        printf("%s\n", name);
+        if (!csv)
+            printf("%s\n", name);
         for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++)
             if (argc <= 2 || strstr(variants[i].name, argv[2]))
-                bench(&variants[i], peak);
-        if (argc <= 2 || strstr("muon", argv[2]))
+                bench(&variants[i], peak, csv);
+        if (!csv && (argc <= 2 || strstr("muon", argv[2])))
             bench_muon();
     }
     return 0;
