@@ -37,11 +37,12 @@ LIBS        := -lzstd -lpcre2-8 -lyaml -lisal -lm
 B := build/$(shell echo '$(CC) $(ALL_CFLAGS)' | md5sum | cut -c1-8)
 
 # Only these files may use more than the base instruction set; who calls them asks
-# cpu_level() first.
+# cpu_level() first. Sanitized loops are not for speed, and take minutes to compile at -O3.
+HOT := $(if $(SAN),-O1,-O3)
 ifeq ($(shell uname -m),x86_64)
-%_avx2.o:   ISA := -O3 -mavx2 -mfma -mf16c
-%_avx512.o: ISA := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
-%_amx.o:    ISA := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mamx-tile -mamx-bf16
+%_avx2.o:   ISA := $(HOT) -mavx2 -mfma -mf16c
+%_avx512.o: ISA := $(HOT) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+%_amx.o:    ISA := $(HOT) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mamx-tile -mamx-bf16
 endif
 
 SOURCES := $(wildcard common/*.c data/*.c tokenizer/*.c model/*.c model/kernels/*.c \

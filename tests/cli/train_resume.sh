@@ -132,7 +132,6 @@ done
 [ ! -d cut/checkpoints/step-0000020 ] || fail "could not kill it in time"
 run 2 train --config toy.yaml --out cut
 says err "holds a run already"
-rm -rf full && cp -r cut full
 run 0 train --out cut --resume --threads 3 --set train.recompute=full --set precision.masters=fp32
 says err "goes on after step 1"
 same_run whole cut
@@ -223,6 +222,8 @@ says err "goes on after step 15"
 same_run whole flipped
 
 # --- a full disk (a limit on file sizes): one sentence, the old snapshot is whole, and on
+cp -r whole full # as if killed after step 10: what is recorded beyond is cut
+rm -r full/checkpoints/step-0000015 full/checkpoints/step-0000020
 half=$(($(wc -c <full/checkpoints/step-0000010/trainer/state.safetensors) / 1024))
 before=$(ls full/checkpoints)
 run 1 sh -c "ulimit -f $half; exec train --out full --resume"
