@@ -57,11 +57,15 @@ static struct moments_bytes moments_bytes(const struct optimizer_options *o, enu
     };
 }
 
+static size_t head_tensor(const struct model_config *c)
+{
+    return 2 + LAYER_TENSOR_COUNT * (size_t)c->num_hidden_layers;
+}
+
 static void region_sizes(const struct model_config *c, size_t values[REGION_COUNT])
 {
-    const size_t head_tensor = 2 + LAYER_TENSOR_COUNT * (size_t)c->num_hidden_layers;
     size_t layers = weights_place(c, 1 + LAYER_Q).offset;
-    size_t head = weights_place(c, head_tensor).offset;
+    size_t head = weights_place(c, head_tensor(c)).offset;
     size_t norms = weights_place(c, 1 + LAYER_NORM_ATTN).offset;
     values[REGION_EMBEDDING] = layers;
     values[REGION_LAYERS] = head - layers;
@@ -74,6 +78,40 @@ static bool is_matrix(const struct model_config *c, size_t tensor)
 {
     return tensor >= 1 && tensor <= LAYER_TENSOR_COUNT * (size_t)c->num_hidden_layers &&
            (tensor - 1) % LAYER_TENSOR_COUNT < LAYER_NORM_ATTN;
+}
+
+static enum region region_of(const struct model_config *c, size_t tensor)
+{
+    if (is_matrix(c, tensor))
+        return REGION_LAYERS;
+    if (tensor == 0)
+        return REGION_EMBEDDING;
+    return tensor == head_tensor(c) ? REGION_HEAD : REGION_NORMS;
+}
+
+static bool keeps(const struct optimizer_options *o, enum optimizer_part part, enum region region)
+{
+    return part != OPTIMIZER_SQUARE || !is_muon(o, region);
+}
+
+static bool in_bf16(const struct optimizer_options *o, enum optimizer_part part, enum region region)
+{
+    return part != OPTIMIZER_MASTER && moments_of(o, region) == MOMENTS_BF16;
+}
+
+uint64_t optimizer_saved_bytes(const struct model_config *c, const struct optimizer_options *o)
+{
+    const size_t qk_norms = c->qk_norm ? 2 * (size_t)c->num_hidden_layers : 0;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < head_tensor(c) + 1 + qk_norms; i++) {
+        const struct weights_place place = weights_place(c, i);
+        const enum region region = region_of(c, i);
+        for (int part = OPTIMIZER_MASTER; part <= OPTIMIZER_SQUARE; part++)
+            if (keeps(o, (enum optimizer_part)part, region))
+                sum += (uint64_t)(place.rows * place.cols) *
+                       (in_bf16(o, (enum optimizer_part)part, region) ? 2 : 4);
+    }
+    return sum;
 }
 
 static size_t scratch_floats(const struct model_config *c)
@@ -446,14 +484,12 @@ static void put_scales(const struct update *u, enum optimizer_part part,
 
 bool optimizer_keeps(const struct optimizer *o, enum optimizer_part part, size_t tensor)
 {
-    const struct model_config *c = &o->weights->config;
-    return part != OPTIMIZER_SQUARE || o->options.name != OPTIMIZER_MUON || !is_matrix(c, tensor);
+    return keeps(&o->options, part, region_of(&o->weights->config, tensor));
 }
 
 bool optimizer_in_bf16(const struct optimizer *o, enum optimizer_part part, size_t tensor)
 {
-    const struct weights_place place = weights_place(&o->weights->config, tensor);
-    return part != OPTIMIZER_MASTER && holder(o, &place)->moments == MOMENTS_BF16;
+    return in_bf16(&o->options, part, region_of(&o->weights->config, tensor));
 }
 
 void optimizer_get(const struct optimizer *o, enum optimizer_part part, size_t tensor, int64_t row,

@@ -92,6 +92,9 @@ void optimizer_put(struct optimizer *o, enum optimizer_part part, size_t tensor,
 void optimizer_pack(struct optimizer *o);
 /* Whether get gives bf16 values of that tensor, which a file can keep as such without loss. */
 bool optimizer_in_bf16(const struct optimizer *o, enum optimizer_part part, size_t tensor);
+/* Bytes of all that is kept, in a file with bf16 values as such and all others as floats. */
+uint64_t optimizer_saved_bytes(const struct model_config *c,
+                               const struct optimizer_options *options);
 
 /* --- flat arrays: the few parameters of fine-tuned heads ------------------------------------ */
 

@@ -42,11 +42,12 @@ static uint64_t count_snapshots(const struct settings *s)
 
 static void plan_disk(struct plan *p, const struct settings *s)
 {
+    const struct optimizer_options options = settings_optimizer(s);
     uint64_t keep = (uint64_t)s->checkpoints_keep;
     p->snapshots = count_snapshots(s);
     p->snapshots_full = keep && keep < p->snapshots ? keep : p->snapshots;
     p->snapshot_bytes = 2 * p->params;
-    p->state_bytes = (s->moments == MOMENTS_BF16 ? 4 + 2 * 2 : 4 + 2 * 4) * p->params;
+    p->state_bytes = optimizer_saved_bytes(&s->model, &options);
     p->logs_bytes = times((uint64_t)s->steps,
                           STEP_LOG_BYTES + WINDOW_LOG_BYTES * (uint64_t)p->sequences);
     /* One state more than are kept: the next is written before the oldest is removed. */

@@ -23,7 +23,7 @@ struct plan {
     uint64_t panels_bytes;    /* packed weights, forward and backward */
     uint64_t masters_bytes;   /* what is kept beside them */
     uint64_t gradients_bytes;
-    uint64_t moments_bytes; /* both of AdamW */
+    uint64_t moments_bytes;
     uint64_t activations_bytes;
     uint64_t batch_bytes;    /* tokens, targets, losses */
     uint64_t kernels_bytes;  /* scratch of all threads; 0 before kernels_init() */

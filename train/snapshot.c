@@ -20,7 +20,14 @@ static const char *const parts[] = {
     [OPTIMIZER_MASTER] = "weight", [OPTIMIZER_MEAN] = "exp_avg", [OPTIMIZER_SQUARE] = "exp_avg_sq"};
 enum { PART_COUNT = 3 };
 
-/* Tensors of the state are numbered through: part by part, the model's tensors in each. */
+/* Tensors of the state are numbered through: part by part, the model's tensors in each. Those the
+ * optimiser does not keep are not saved. */
+static bool is_kept(const struct trainer *t, size_t index)
+{
+    const size_t tensors = t->model.tensor_count;
+    return optimizer_keeps(&t->optimizer, (enum optimizer_part)(index / tensors), index % tensors);
+}
+
 static void get_rows(const void *trainer, size_t index, int64_t row, int64_t count, float *rows)
 {
     const struct trainer *t = trainer;
@@ -102,25 +109,31 @@ static void put_name(struct snapshot_name *out, int part, const struct model_ten
     snprintf(out->text, sizeof(out->text), "%s.%s", parts[part], p->name);
 }
 
+static void add_state(struct snapshot *s, const struct trainer *t, size_t index)
+{
+    const size_t count = t->model.tensor_count, at = s->state_count++;
+    const int part = (int)(index / count);
+    bool bf16 = optimizer_in_bf16(&t->optimizer, (enum optimizer_part)part, index % count);
+    put_name(&s->names[at], part, &t->model.tensors[index % count]);
+    s->state[at] = describe(t, index, s->names[at].text, bf16 ? TENSOR_BF16 : TENSOR_F32);
+    s->bytes += tensor_bytes(&s->state[at]);
+}
+
 static void describe_all(struct snapshot *s, const struct trainer *t)
 {
     const struct model *m = &t->model;
     const size_t count = m->tensor_count;
     s->weight_count = count;
-    s->state_count = PART_COUNT * count;
-    s->weights = mem_zalloc(s->weight_count, sizeof(*s->weights));
-    s->state = mem_zalloc(s->state_count, sizeof(*s->state));
-    s->names = mem_zalloc(s->state_count, sizeof(*s->names));
+    s->weights = mem_zalloc(count, sizeof(*s->weights));
+    s->state = mem_zalloc(PART_COUNT * count, sizeof(*s->state));
+    s->names = mem_zalloc(PART_COUNT * count, sizeof(*s->names));
     for (size_t i = 0; i < s->weight_count; i++) {
         s->weights[i] = describe(t, i, m->tensors[i].name, TENSOR_BF16);
         s->bytes += tensor_bytes(&s->weights[i]);
     }
-    for (size_t i = 0; i < s->state_count; i++) {
-        put_name(&s->names[i], (int)(i / count), &m->tensors[i % count]);
-        bool bf16 = optimizer_in_bf16(&t->optimizer, (enum optimizer_part)(i / count), i % count);
-        s->state[i] = describe(t, i, s->names[i].text, bf16 ? TENSOR_BF16 : TENSOR_F32);
-        s->bytes += tensor_bytes(&s->state[i]);
-    }
+    for (size_t i = 0; i < PART_COUNT * count; i++)
+        if (is_kept(t, i))
+            add_state(s, t, i);
 }
 
 void snapshot_take(struct snapshot *s, const struct trainer *t, const struct record *r,
@@ -328,6 +341,8 @@ static int load_tensors(struct trainer *t, const char *folder, struct err *e)
     for (size_t i = 0; i < PART_COUNT * count && !r; i++) {
         const struct model_tensor *p = &t->model.tensors[i % count];
         struct snapshot_name name;
+        if (!is_kept(t, i))
+            continue;
         put_name(&name, (int)(i / count), p);
         r = safetensors_stream_f32(&file, name.text, p->rows, p->cols, put_rows, t, i, e);
     }

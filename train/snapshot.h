@@ -4,7 +4,8 @@
  *
  *   config.json, generation_config.json, tokenizer files, model.safetensors (bf16)
  *   trainer/state.safetensors   weight.NAME, exp_avg.NAME, exp_avg_sq.NAME for each tensor: fp32,
- *                               or bf16 where the optimiser keeps no more (precision.moments)
+ *                               or bf16 where the optimiser keeps no more (precision.moments);
+ *                               no exp_avg_sq where it keeps none (Muon's matrices)
  *   trainer/state.json          step, updates, tokens, position (windows taken: the state of the
  *                               data's order; nothing else in a run is random), skipped, seconds,
  *                               lengths of the record's files, fingerprints of data and

@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "common/rng.h"
 #include "common/threads.h"
+#include "train/plan.h"
 #include "train/record.h"
 #include "train/snapshot.h"
 #include "train/trainer.h"
@@ -318,13 +319,30 @@ static void test_stop(void **state)
     trainer_release(&b);
 }
 
-/* Weights in bf16, masters in fp32; moments in bf16 where they are kept so, which norms are not. */
+/* Weights in bf16, masters in fp32; moments in bf16 where they are kept so, which norms are not;
+ * no squares of the layers' matrices with Muon, whose means are bf16 instead of int8. */
 static uint64_t snapshot_bytes(const struct trainer *t)
 {
     const uint64_t all = t->model.param_count, norms = (2 * 2 + 1) * 32, embedding = VOCAB * 32;
+    const uint64_t matrices = all - norms - 2 * embedding;
+    const bool muon = t->settings->optimizer_name == OPTIMIZER_MUON;
     const enum moments kept = (enum moments)t->settings->moments;
-    const uint64_t bf16 = kept == MOMENTS_BF16 ? all - norms : kept == MOMENTS_INT8 ? embedding : 0;
-    return 2 * all + 4 * all + 2 * (2 * bf16 + 4 * (all - bf16));
+    uint64_t mean = kept == MOMENTS_BF16 ? all - norms : kept == MOMENTS_INT8 ? embedding : 0;
+    uint64_t square = mean;
+    if (muon && kept == MOMENTS_BF16)
+        square -= matrices;
+    if (muon && kept == MOMENTS_INT8)
+        mean += matrices;
+    const uint64_t squares = muon ? all - matrices : all;
+    return 2 * all + 4 * all + 2 * mean + 4 * (all - mean) + 2 * square + 4 * (squares - square);
+}
+
+static uint64_t planned_bytes(const struct settings *s)
+{
+    struct plan p;
+    struct err e;
+    assert_works(plan_make(&p, s, &e), e);
+    return p.snapshot_bytes + p.state_bytes;
 }
 
 /* What is saved is the state when the snapshot was taken, though gradients, place in the data
@@ -339,6 +357,7 @@ static void save_beside_gradients(struct trainer *t, struct record *r,
     snapshot_take(&s, t, r, src);
     assert_int_equal(s.step, t->step);
     assert_int_equal(s.bytes, snapshot_bytes(t));
+    assert_int_equal(s.bytes, planned_bytes(t->settings));
     assert_int_equal(trainer_gradients(t, NULL, &e), 0);
     r->data.bytes += 99;
     assert_works(snapshot_write(&s, &e), e);
@@ -390,7 +409,7 @@ static void go_on_from_snapshot(const struct settings *kept, const char *name)
     free(run);
 }
 
-/* However masters and moments are kept. */
+/* However masters and moments are kept, by either rule. */
 static void test_snapshot(void **state)
 {
     (void)state;
@@ -404,6 +423,9 @@ static void test_snapshot(void **state)
             kept.masters = masters[i];
             kept.moments = m;
             snprintf(name, sizeof(name), "run-%d-%d", i, m);
+            go_on_from_snapshot(&kept, name);
+            kept.optimizer_name = OPTIMIZER_MUON;
+            snprintf(name, sizeof(name), "muon-%d-%d", i, m);
             go_on_from_snapshot(&kept, name);
         }
 }
