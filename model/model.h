@@ -141,7 +141,8 @@ void workspace_free(struct workspace *w);
 uint64_t workspace_bytes(const struct model_config *c, const struct workspace_options *o);
 uint64_t workspace_reserved(const struct workspace *w);
 
-/* Call after m->params changed (a load, a step by hand): packs them again. */
+/* Call after m->params changed (a load, a step by hand): packs them again. Does nothing with
+ * options.weights, which their owner keeps right. */
 void workspace_params_changed(struct workspace *w, const struct model *m);
 
 /* Runs the body on tokens (B, T), where B*T and T fit the workspace. lora_rng: dropout masks

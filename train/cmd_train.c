@@ -636,7 +636,7 @@ static int train(struct job *j, struct progress *bar)
         if (wait_for_save(j))
             return -1;
         start += log_seconds() - pause;
-        trainer_update(t); /* clip, AdamW */
+        trainer_update(t); /* clip, optimiser */
         double seconds = log_seconds() - start;
         t->seconds += seconds;
         show(j, bar, seconds);

@@ -39,7 +39,7 @@ struct trainer {
 
     /* how far the run is: saved with every snapshot, together with loader.position */
     uint64_t step;        /* steps done, skipped ones included */
-    uint64_t updates;     /* AdamW steps done: the t of its bias correction */
+    uint64_t updates;     /* optimiser steps done: t of optimizer_step() */
     uint64_t tokens;      /* seen */
     uint64_t skipped;     /* steps without a finite loss and gradient */
     uint64_t skipped_row; /* the last so many */

@@ -3,7 +3,7 @@
  *
  * Each has a plain C body, which is its specification, and faster bodies for
  * CPUs that have more; kernels_init() picks by cpu_level() once, before threads
- * start. tests/model/test_kernels.c compares every level with the plain one.
+ * start. tests/model/ compares every level with the plain one.
  *
  * Parallel kernels cut their output into fixed blocks and sum each element in
  * one fixed order, so the bits do not depend on the number of threads. They do
@@ -22,9 +22,9 @@
 
 enum kernel_precision {
     KERNEL_FP32, /* fp32 operands, fp32 sums */
-    KERNEL_BF16  /* gemm: operands rounded to bf16 (nearest even), products exact, fp32 sums; the
-                    AMX unit takes subnormals for 0. attention: the same at level amx, fp32
-                    elsewhere */
+    KERNEL_BF16  /* operands are bf16 (gemm() rounds them, to nearest even), products exact, sums
+                    fp32; the AMX unit takes subnormals for 0. Attention: the same at level amx;
+                    elsewhere it reads and writes bf16 and computes in fp32 */
 };
 
 /* Fills the tables and reserves packing scratch for threads_count() threads. Idempotent; call
@@ -33,7 +33,7 @@ int kernels_init(struct err *e);
 enum cpu_level kernels_level(void);
 size_t kernels_bytes(void); /* of that scratch memory */
 
-/* --- matrix products: one interface, replaced as a whole by faster engines ---- */
+/* --- products of matrices that lie row by row: generation, adapters, Muon ------ */
 enum gemm_layout {
     GEMM_NT, /* C (M, N) = A (M, K) · B (N, K)ᵀ     y = x Wᵀ   */
     GEMM_NN, /* C (M, N) = A (M, K) · B (K, N)      dx = dy W  */
@@ -195,7 +195,7 @@ void rope_apply(float *x, const float *cos, const float *sin, int64_t B, int64_t
                 int64_t D, int64_t pos0, bool inverse);
 /* y = silu(gate) * up, silu(x) = x / (1 + exp(-x)).   All (n) floats. */
 void swiglu_forward(const float *gate, const float *up, float *y, int64_t n);
-/* AdamW on one run of n parameters, serial (train/optimizer.h states the formula). c1, c2 =
+/* AdamW on one run of n parameters, serial (update.h states the formula). c1, c2 =
  * 1 - beta^t; g is multiplied by grad_scale first. */
 struct adamw_constants {
     float lr, beta1, beta2, eps, weight_decay, c1, c2, grad_scale;

@@ -3,8 +3,8 @@
  *
  * kernels_init() lets the plain C files fill every slot of the table and then each faster
  * level, while the machine has it, overwrite what it does better. The drivers (gemm.c,
- * heads.c, rows.c) own threads, blocks and the order of sums and call the slots, which
- * are serial.
+ * linear.c, heads.c, blocks.c, rows.c, update.c) own threads, tasks and the order of sums
+ * and call the slots, which are serial.
  */
 #ifndef MODEL_KERNELS_TABLE_H
 #define MODEL_KERNELS_TABLE_H
