@@ -41,6 +41,17 @@ INLINE void act_store_pair(enum kernel_precision p, void *x, int64_t i, vf a, vf
     vf_store((float *)x + i + LANES, b);
 }
 
+/* The same past the caches, for what is not read soon; x + i at a multiple of 64 bytes. */
+INLINE void act_stream_pair(enum kernel_precision p, void *x, int64_t i, vf a, vf b)
+{
+    if (p == KERNEL_BF16) {
+        vf_stream_bf16_pair((uint16_t *)x + i, a, b);
+        return;
+    }
+    vf_stream((float *)x + i, a);
+    vf_stream((float *)x + i + LANES, b);
+}
+
 INLINE float act_get(enum kernel_precision p, const void *x, int64_t i)
 {
     return p == KERNEL_BF16 ? bf16_value(((const uint16_t *)x)[i]) : ((const float *)x)[i];

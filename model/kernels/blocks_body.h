@@ -75,8 +75,8 @@ INLINE void norm_forward_body(enum kernel_precision p, const float *x, const flo
         for (int k = 0; k < BLOCK; k += 2 * LANES) {
             vf a = vf_load(x + i + k), b = vf_load(x + i + k + LANES);
             sum = vf_fma(b, b, vf_fma(a, a, sum));
-            if (saved)
-                act_store_pair(p, saved, i + k, a, b);
+            if (saved) /* for the backward pass, much later */
+                act_stream_pair(p, saved, i + k, a, b);
         }
         squares[i / BLOCK % BLOCK] = sum;
     }
@@ -84,6 +84,7 @@ INLINE void norm_forward_body(enum kernel_precision p, const float *x, const flo
     for (int r = 0; r < BLOCK; r += LANES)
         vf_store(rstd + r, 1.0f / vf_sqrt(vf_load(rstd + r) / (float)C + eps));
     norm_scale(p, false, x, w, rstd, h, C);
+    simd_fence();
 }
 
 static void norm_forward_row(enum kernel_precision p, const float *x, const float *w, void *h,

@@ -140,7 +140,8 @@ void heads_norm_backward(enum kernel_precision p, const struct heads_shape *s, c
                          void *d_qkv, float *dq_weight, float *dk_weight);
 
 /* RMSNorm of the residual stream x (n, C) fp32 blocks, C its true width (the mean is over C):
- * h act = x * rstd * w, rstd (n); saved act = x, for the backward pass (NULL = not wanted).
+ * h act = x * rstd * w, rstd (n); saved act = x, for the backward pass, at a multiple of 64
+ * bytes (NULL = not wanted).
  * w: (C) floats. */
 void norm_forward(enum kernel_precision p, const float *x, const float *w, void *h, void *saved,
                   float *rstd, int64_t n, int64_t C, double eps);

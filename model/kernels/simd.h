@@ -227,21 +227,40 @@ INLINE void vf_store_bf16(uint16_t *p, vf x)
     *(vh_unaligned *)p = __builtin_convertvector(vf_upper_bf16(x), vh);
 #endif
 }
-/* Two neighbouring vectors, which takes fewer instructions than one and one. */
-INLINE void vf_store_bf16_pair(uint16_t *p, vf a, vf b)
+#if LANES > 4
+/* Two neighbouring vectors rounded into one, which takes fewer instructions than one and one. */
+INLINE vf vf_round_pair(vf a, vf b)
 {
 #if LANES == 16 && defined(__AVX512BF16__)
-    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+    return (vf)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
 #elif LANES == 16
     const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
     __m512i x = _mm512_packus_epi32((__m512i)vf_upper_bf16(a), (__m512i)vf_upper_bf16(b));
-    _mm512_storeu_si512(p, _mm512_permutexvar_epi64(order, x));
-#elif LANES == 8
+    return (vf)_mm512_permutexvar_epi64(order, x);
+#else
     __m256i x = _mm256_packus_epi32((__m256i)vf_upper_bf16(a), (__m256i)vf_upper_bf16(b));
-    _mm256_storeu_si256((__m256i_u *)p, _mm256_permute4x64_epi64(x, 0xd8));
+    return (vf)_mm256_permute4x64_epi64(x, 0xd8);
+#endif
+}
+#endif
+
+INLINE void vf_store_bf16_pair(uint16_t *p, vf a, vf b)
+{
+#if LANES > 4
+    vf_store((float *)(void *)p, vf_round_pair(a, b));
 #else
     vf_store_bf16(p, a);
     vf_store_bf16(p + LANES, b);
+#endif
+}
+
+/* The same past the caches; p as for vf_stream(). */
+INLINE void vf_stream_bf16_pair(uint16_t *p, vf a, vf b)
+{
+#if LANES > 4
+    vf_stream((float *)(void *)p, vf_round_pair(a, b));
+#else
+    vf_store_bf16_pair(p, a, b);
 #endif
 }
 
