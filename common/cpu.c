@@ -5,7 +5,9 @@
  */
 #include "common/cpu.h"
 
-#include <sched.h>
+#include "common/mem.h"
+
+#include <omp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,10 +125,36 @@ const char *cpu_name(void)
     return name;
 }
 
+/* OpenMP's places, if it binds threads to them: the first thread is then bound to the first
+ * place before main() begins, and its own mask says nothing of the others. */
+static bool allowed_by_places(cpu_set_t *set)
+{
+    if (omp_get_proc_bind() == omp_proc_bind_false)
+        return false;
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        int count = omp_get_place_num_procs(place);
+        int *ids = mem_zalloc((size_t)count + 1, sizeof(*ids));
+        omp_get_place_proc_ids(place, ids);
+        for (int i = 0; i < count; i++)
+            if (ids[i] >= 0 && ids[i] < CPU_SETSIZE)
+                CPU_SET(ids[i], set);
+        free(ids);
+    }
+    return CPU_COUNT(set) > 0;
+}
+
+bool cpu_allowed(cpu_set_t *set)
+{
+    CPU_ZERO(set);
+    if (allowed_by_places(set))
+        return true;
+    return sched_getaffinity(0, sizeof(*set), set) == 0 && CPU_COUNT(set) > 0;
+}
+
 int cpu_count(void)
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
+    if (cpu_allowed(&set))
         return CPU_COUNT(&set);
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;

@@ -4,6 +4,9 @@
 #ifndef COMMON_CPU_H
 #define COMMON_CPU_H
 
+#include <sched.h>
+#include <stdbool.h>
+
 enum cpu_level {
     CPU_C,      /* plain C, whatever the machine */
     CPU_AVX2,   /* AVX2, FMA, F16C */
@@ -18,6 +21,8 @@ enum cpu_level cpu_level(void);
 const char *cpu_level_name(enum cpu_level level);
 const char *cpu_name(void); /* model name from the system, e.g. for build.txt */
 int cpu_count(void);        /* logical CPUs this process may use */
+/* Which these are, also where OpenMP has bound the calling thread to one; false = unknown. */
+bool cpu_allowed(cpu_set_t *set);
 
 /* For tests: use this level from now on, if the machine has it; returns the level in force. */
 enum cpu_level cpu_level_force(enum cpu_level level);

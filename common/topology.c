@@ -1,6 +1,8 @@
 /* Owns the reading of /sys/devices/system. */
 #include "common/topology.h"
 
+#include "common/cpu.h"
+
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -38,7 +40,7 @@ void topology_read(struct topology *t, const char *sys)
     cpu_set_t allowed, seen;
     CPU_ZERO(&seen);
     *t = (struct topology){1, 1, count_nodes(sys)};
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) || !CPU_COUNT(&allowed))
+    if (!cpu_allowed(&allowed))
         return;
     t->cpus = CPU_COUNT(&allowed);
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)

@@ -1,8 +1,9 @@
 /*
- * From hidden states to losses. Logits (N, V) are the largest tensor of a small
- * model and never exist: for LOSS_ROWS rows at a time the head's product leaves
- * exp(l - max) and the statistics of its softmax, these become the gradient in
- * place, and both backward products of the head follow on the same block.
+ * From hidden states to losses. Logits (N, V) would be the largest tensor of a small
+ * model: for LOSS_ROWS rows at a time the head's product leaves exp(l - max) instead, in
+ * the precision of activations, and the statistics of its softmax. These become the
+ * gradient in place, and both backward products of the head follow. For losses alone
+ * nothing of that size is stored.
  */
 #include "model/layers.h"
 #include "model/workspace.h"
@@ -30,7 +31,7 @@ static void loss_of_rows(const struct model *m, struct workspace *w, int64_t row
     void *e = grads ? w->e : NULL;
     linear_forward_softmax(p, head, hidden, targets, V, e, &w->stats, n);
     softmax_finish(p, targets, V, head->out, e, &w->stats, w->losses + row, scale,
-                   w->options.z_loss, n);
+                   grads ? w->options.z_loss : 0, n);
     if (!grads)
         return;
     linear_gradient(p, e, hidden, grads + weights->offsets[weights->count - 1], n, head->out,

@@ -123,7 +123,8 @@ struct workspace_options {
     bool hidden_rows;              /* room for model_hidden() */
     bool mask_documents;           /* attention stays within a document … */
     uint32_t document_id;          /* … which begins at each token with this id */
-    double z_loss;                 /* weight of the squared log-sum-exp in the loss; 0 = none */
+    double z_loss;                 /* weight of the squared log-sum-exp in losses that have
+                                      gradients; 0 = none */
     const struct lora *lora;       /* borrowed; NULL = none */
     const struct weights *weights; /* borrowed, of the same precision; NULL = the workspace packs
                                       its own from m->params */
@@ -156,7 +157,7 @@ const float *model_hidden(const struct model *m, struct workspace *w);
 #define MODEL_IGNORE UINT32_MAX /* a target that does not count */
 
 /* Next-token losses of the last model_forward(): losses (B, T) in nats, 0 where the target
- * is MODEL_IGNORE. The logits never exist. If grads (in block order, weights.h) is not NULL (needs
+ * is MODEL_IGNORE. Logits are not stored. If grads (in block order, weights.h) is not NULL (needs
  * options.backward), also adds the gradient of sum(losses) * scale to the lm_head part of grads
  * and leaves that with respect to the hidden states for model_backward(). */
 void model_loss(const struct model *m, struct workspace *w, const uint32_t *targets, float *losses,

@@ -1,9 +1,9 @@
 /*
  * Parameters as the kernels read them, and the order in which training keeps them.
  *
- * A model file has 3 + 9 L tensors, row by row. The engine multiplies with 4 L + 1 weights: q, k
- * and v are one (their rows one after the other, each filled up to a multiple of 32), gate and
- * up are one (by turns, 32 rows each), o, down and the head are one each.
+ * A model file has 3 + 9 L tensors (2 L more with qk_norm), row by row. The engine multiplies
+ * with 4 L + 1 weights: q, k and v are one (their rows one after the other, each filled up to a
+ * multiple of 32), gate and up are one (by turns, 32 rows each), o, down and the head are one each.
  *
  * Block order is one array of `size` values for all parameters of a model; masters, gradients
  * and moments share it:

@@ -1,6 +1,7 @@
 /* Owns the thread that writes while training goes on. */
 #include "train/saver.h"
 
+#include "common/cpu.h"
 #include "common/log.h"
 #include "common/threads.h"
 
@@ -12,10 +13,14 @@ static int work_timed(struct saver *s)
     return r;
 }
 
-/* Parallel loops stay on this thread: all others are busy with gradients. */
+/* Parallel loops stay on this thread: all others are busy with gradients. It may run on any CPU,
+ * whatever the thread that made it is bound to. */
 static void *run(void *arg)
 {
     struct saver *s = arg;
+    cpu_set_t all;
+    if (cpu_allowed(&all))
+        sched_setaffinity(0, sizeof(all), &all);
     threads_init(1);
     s->result = work_timed(s);
     return NULL;

@@ -75,7 +75,7 @@ const struct config_row settings_rows[] = {
                "note losses so many standard deviations above the last ones; 0 = off"),
 
     CONFIG_F64(S, z_loss, "loss.z_loss", "0", 0, 1,
-               "weight of the squared log-sum-exp, part of all losses; 0 = none, PaLM: 1e-4"),
+               "weight of the squared log-sum-exp in the training loss; 0 = none, PaLM: 1e-4"),
 
     CONFIG_ENUM(S, optimizer_name, "optimizer.name", "adamw", "adamw|muon",
                 "the update rule; muon: of the layers' matrices, adamw for all others"),

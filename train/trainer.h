@@ -59,9 +59,10 @@ int trainer_init(struct trainer *t, const struct settings *s, const struct shard
                  const struct shard *valid, struct err *e);
 void trainer_release(struct trainer *t);
 
-/* Loss and gradients of the next step's batch: t->loss, t->grads. If *stop (may be NULL) becomes
- * non-zero the step is given up between two forward passes and 1 is returned; -1 if the data is
- * damaged. In both cases weights, moments and position are as before the call. */
+/* Loss (with loss.z_loss) and gradients of the next step's batch: t->loss, t->optimizer.grads. If
+ * *stop (may be NULL) becomes non-zero the step is given up between two forward passes and 1 is
+ * returned; -1 if the data is damaged. In both cases weights, moments and position are as before
+ * the call. */
 int trainer_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct err *e);
 /* Bytes of inputs, targets and losses. */
 uint64_t trainer_batch_bytes(const struct settings *s);
@@ -69,8 +70,8 @@ uint64_t trainer_batch_bytes(const struct settings *s);
  * and moments stay as they are and the step is counted as skipped. */
 void trainer_update(struct trainer *t);
 
-/* Mean loss (nats per token) on the first eval.tokens tokens of the validation shard; NaN
- * without one. Changes nothing that training sees. */
+/* Mean loss (nats per token, without z-loss) on the first eval.tokens tokens of the validation
+ * shard; NaN without one. Changes nothing that training sees. */
 int trainer_valid_loss(struct trainer *t, double *loss, struct err *e);
 
 #endif

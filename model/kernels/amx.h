@@ -19,7 +19,7 @@ static const struct tile_config {
            .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
            .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
 
-/* To start sums from: loading it is cheaper than TILEZERO. */
+/* To start sums from: on some CPUs loading it is cheaper than TILEZERO. */
 static const float zeros[16 * 16] __attribute__((aligned(64)));
 
 /* Pairs (low[i], high[i]). */

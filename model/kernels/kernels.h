@@ -104,7 +104,7 @@ void linear_forward_softmax(enum kernel_precision p, const struct weight *W, con
 /* From these: losses (n) = lse - at_target + z_loss * lse², lse = log Σ exp(l) (Chowdhery et al.
  * 2022, PaLM §5, for z_loss); and, if e is not NULL, e becomes the gradient of Σ losses * scale:
  * ((1 + 2 z_loss lse) softmax - onehot) * scale. Rows whose target is UINT32_MAX: loss 0,
- * gradient 0. Destroys stats. */
+ * gradient 0. */
 void softmax_finish(enum kernel_precision p, const uint32_t *targets, int64_t V, int64_t out,
                     void *e, const struct softmax_stats *stats, float *losses, float scale,
                     float z_loss, int64_t n);
@@ -167,7 +167,7 @@ void embed_forward(const struct embedding *table, const uint32_t *ids, float *x,
 void embed_backward(const float *dx, const uint32_t *ids, float *dtable, int64_t n, int64_t C);
 
 /* Between rows (floats, ld apart) and blocks: rows, cols as given, filled with zeros up to
- * multiples of 32 (to_blocks). */
+ * multiples of 32 on the way into blocks. */
 void blocks_from_rows(enum kernel_precision p, void *blocks, const float *src, int64_t ld,
                       int64_t rows, int64_t cols);
 void blocks_to_rows(enum kernel_precision p, const void *blocks, float *dst, int64_t ld,

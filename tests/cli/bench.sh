@@ -50,6 +50,11 @@ says out "precision                         fp32"
 says out "threads                           1"
 run 1 mundwerk bench gemm --config nowhere
 says err "no configuration nowhere"
+# bound threads are as many as free ones: the first one's own mask says nothing of the others
+run 0 mundwerk bench gemm --config toy.yaml --tokens 32
+threads=$(grep '^threads' out)
+OMP_PLACES=cores OMP_PROC_BIND=close run 0 mundwerk bench gemm --config toy.yaml --tokens 32
+says out "$threads"
 
 # --- whole steps, without data and without leaving anything behind
 run 2 mundwerk bench step
