@@ -6,11 +6,17 @@
 
 #include "common/mem.h"
 #include "common/rng.h"
+#include "common/threads.h"
 #include "model/layers.h"
 #include "train/muon.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
+
+/* Scratch memory of a matrix of Muon's up to which it is one thread's work, floats: below it the
+ * threads' waiting for each other takes longer than the products. */
+#define MUON_SMALL ((size_t)1 << 20)
 
 /* --- what is kept, and where ------------------------------------------------------- */
 
@@ -125,6 +131,12 @@ static size_t scratch_floats(const struct model_config *c)
     return most;
 }
 
+/* Threads that take a matrix each. */
+static int muon_workers(const struct model_config *c)
+{
+    return scratch_floats(c) <= MUON_SMALL ? threads_count() : 1;
+}
+
 struct optimizer_bytes optimizer_bytes(const struct model_config *c,
                                        const struct optimizer_options *options)
 {
@@ -139,7 +151,7 @@ struct optimizer_bytes optimizer_bytes(const struct model_config *c,
         sum.moments += m.mean + m.square + m.scales;
     }
     if (options->name == OPTIMIZER_MUON)
-        sum.scratch = scratch_floats(c) * sizeof(float);
+        sum.scratch = (size_t)muon_workers(c) * scratch_floats(c) * sizeof(float);
     return sum;
 }
 
@@ -224,6 +236,7 @@ int optimizer_init(struct optimizer *o, struct weights *w, const struct optimize
 {
     const struct optimizer_bytes bytes = optimizer_bytes(&w->config, options);
     *o = (struct optimizer){.options = *options, .weights = w, .bytes = bytes};
+    o->workers = muon_workers(&w->config);
     if (options->masters == MASTERS_SPLIT && w->precision != KERNEL_BF16)
         return err_set(e, "masters can be split only if weights are bf16");
     o->masters = mem_map(bytes.masters, "master weights", e);
@@ -280,12 +293,12 @@ static struct adamw_constants constants(double beta1, double beta2, double eps, 
 }
 
 /* Rows of a tensor between block order and the scratch memory, scaled on the way back. */
-static void gather(struct optimizer *o, const struct weights_place *place)
+static void gather(struct optimizer *o, const struct weights_place *place, float *rows)
 {
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < place->rows; row += BLOCK)
         weights_get(place, o->grads, row, place->rows - row < BLOCK ? place->rows - row : BLOCK,
-                    o->scratch + row * place->cols);
+                    rows + row * place->cols);
 }
 
 static void scatter(struct optimizer *o, const struct weights_place *place, float *rows,
@@ -301,22 +314,38 @@ static void scatter(struct optimizer *o, const struct weights_place *place, floa
     }
 }
 
+/* One matrix: its momentum, where gradients are, becomes the step. */
+static void muon_tensor(struct optimizer *o, size_t tensor, float *scratch)
+{
+    struct weights_place place = weights_place(&o->weights->config, tensor);
+    double longer = (double)(place.rows > place.cols ? place.rows : place.cols);
+    gather(o, &place, scratch);
+    scatter(o, &place, muon_direction(scratch, place.rows, place.cols),
+            (float)(0.2 * sqrt(longer)));
+}
+
+/* Small matrices are one thread's each, large ones all threads' one after the other: the same
+ * bits. */
 static void muon_step(struct optimizer *o, const struct update_rule *adamw)
 {
     const struct model_config *c = &o->weights->config;
     const struct update *layers = o->updates + 1;
     const int64_t count = o->weights->count - 1;
+    const int64_t tensors = LAYER_TENSOR_COUNT * c->num_hidden_layers;
+    const size_t room = scratch_floats(c);
+    const int workers = o->workers < threads_count() ? o->workers : threads_count();
     struct update_rule rule = *adamw;
     rule.adamw.beta1 = (float)o->options.momentum;
     update_momentum(layers, count, &rule);
-    for (size_t i = 1; i <= LAYER_TENSOR_COUNT * (size_t)c->num_hidden_layers; i++) {
-        if (!is_matrix(c, i))
-            continue;
-        struct weights_place place = weights_place(c, i);
-        double longer = (double)(place.rows > place.cols ? place.rows : place.cols);
-        gather(o, &place);
-        scatter(o, &place, muon_direction(o->scratch, place.rows, place.cols),
-                (float)(0.2 * sqrt(longer)));
+    if (workers == 1) {
+        for (int64_t i = 1; i <= tensors; i++)
+            if (is_matrix(c, (size_t)i))
+                muon_tensor(o, (size_t)i, o->scratch);
+    } else {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(workers)
+        for (int64_t i = 1; i <= tensors; i++)
+            if (is_matrix(c, (size_t)i))
+                muon_tensor(o, (size_t)i, o->scratch + (size_t)omp_get_thread_num() * room);
     }
     update_apply(layers, count, &rule);
 }

@@ -53,7 +53,8 @@ struct optimizer {
     struct update *updates;  /* embedding, weights, norms */
     int64_t count;
     void *masters, *moments; /* memory the updates point into */
-    float *scratch;          /* Muon's, for one matrix */
+    float *scratch;          /* Muon's, for one matrix of each worker */
+    int workers;             /* threads that take a matrix of Muon's each */
     struct optimizer_bytes bytes;
 };
 
