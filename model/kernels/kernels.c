@@ -25,7 +25,6 @@ static struct scratch {
     struct gemm_scratch shared;
     struct gemm_scratch *nested; /* one per thread */
     char *linear;                /* linear_bytes() per thread */
-    char *linear_prepared;       /* LINEAR_PREPARED */
     float *partials;             /* PARTIALS */
     char *heads;                 /* HEADS_SCRATCH per thread */
 } scratch;
@@ -69,12 +68,6 @@ void *kernels_linear_scratch(void)
 {
     MW_ASSERT(omp_get_thread_num() < scratch.threads);
     return scratch.linear + (size_t)omp_get_thread_num() * linear_bytes();
-}
-
-void *kernels_linear_prepared(void)
-{
-    MW_ASSERT(!omp_in_parallel());
-    return scratch.linear_prepared;
 }
 
 float *kernels_heads_scratch(void)
@@ -123,7 +116,7 @@ static int reserve(struct err *e)
     size_t partials = PARTIALS * sizeof(float);
     size_t nested = panel_bytes(nested_rows) + panel_bytes(nested_cols);
     size_t bytes = panel_bytes(shared_rows) + panel_bytes(shared_cols) + partials +
-                   (size_t)threads * (nested + linear_bytes() + HEADS_SCRATCH) + LINEAR_PREPARED;
+                   (size_t)threads * (nested + linear_bytes() + HEADS_SCRATCH);
     char *memory = mem_map(bytes, "scratch memory of the kernels", e);
     if (!memory)
         return -1;
@@ -142,7 +135,6 @@ static int reserve(struct err *e)
                                                   nested_rows, nested_cols};
     scratch.partials = (float *)(void *)take(&memory, partials);
     scratch.linear = take(&memory, (size_t)threads * linear_bytes());
-    scratch.linear_prepared = take(&memory, LINEAR_PREPARED);
     scratch.heads = take(&memory, (size_t)threads * HEADS_SCRATCH);
     return 0;
 }

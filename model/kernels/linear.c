@@ -19,8 +19,7 @@ enum {
     TASK_COLS = 32,
     GRADIENT_SIDE = 8,
     TASKS_PER_THREAD = 8, /* at least, so that no thread waits long at the end */
-    GRADIENT_ROWS = 1024, /* of dy and x at a time */
-    PREPARE_COLS = 4      /* blocks for one call of gradient_prepare() */
+    GRADIENT_ROWS = 1024  /* of dy and x at a time */
 };
 
 /* A grid of blocks in tasks of `rows` x `cols`. */
@@ -96,146 +95,100 @@ static void work_off(const struct linear_engine *e, const struct product *p, con
     }
 }
 
-static void multiply(enum kernel_precision precision, const struct product *p)
+/* `moved`: bytes of results, read and written, for the profile; operands are read once. */
+static void multiply(enum kernel_precision precision, enum profile_kernel kernel,
+                     const struct product *p, double moved)
 {
+    const double t = profile_start();
     const struct linear_engine *e = &kernels.linear[precision];
     MW_ASSERT(!omp_in_parallel());
     MW_ASSERT(p->n % BLOCK == 0 && p->N % BLOCK == 0 && p->K % BLOCK == 0);
-    if (p->n == 0)
-        return;
-    struct cut c = cut_blocks(p->n / BLOCK, p->N / BLOCK, TASK_ROWS, TASK_COLS,
-                              p->epilogue == PRODUCT_SWIGLU ? 2 : 1);
-    int64_t taken = 0;
+    if (p->n > 0) {
+        struct cut c = cut_blocks(p->n / BLOCK, p->N / BLOCK, TASK_ROWS, TASK_COLS,
+                                  p->epilogue == PRODUCT_SWIGLU ? 2 : 1);
+        int64_t taken = 0;
 #pragma omp parallel num_threads(kernels_threads())
-    work_off(e, p, &c, &taken);
+        work_off(e, p, &c, &taken);
+    }
+    const double n = (double)p->n, N = (double)p->N, K = (double)p->K;
+    profile_stop(kernel, t, 2 * n * N * K, (double)act_bytes(precision) * (n * K + K * N) + moved);
 }
 
-static double product_flops(const struct product *p)
+/* x Wᵀ and dy W, without what becomes of them. */
+static struct product forward_of(const struct weight *W, const void *x, int64_t n,
+                                 enum product_epilogue epilogue)
 {
-    return 2.0 * (double)p->n * (double)p->N * (double)p->K;
+    return (struct product){
+        .n = n, .N = W->out, .K = W->in, .a = x, .b = W->forward, .epilogue = epilogue};
 }
 
-/* Operands once, and so many values of results. */
-static double product_bytes(enum kernel_precision precision, const struct product *p,
-                            int64_t results)
+static struct product backward_of(const struct weight *W, const void *dy, int64_t n,
+                                  enum product_epilogue epilogue)
 {
-    return (double)act_bytes(precision) *
-           ((double)p->n * (double)p->K + (double)p->K * (double)p->N + (double)results);
+    return (struct product){
+        .n = n, .N = W->in, .K = W->out, .a = dy, .b = W->backward, .epilogue = epilogue};
+}
+
+/* Bytes of so many activations for each value of a product. */
+static double results(enum kernel_precision precision, const struct product *p, double each)
+{
+    return each * (double)p->n * (double)p->N * (double)act_bytes(precision);
 }
 
 void linear_forward(enum kernel_precision p, const struct weight *W, const void *x, void *y,
                     int64_t n)
 {
-    double t = profile_start();
-    struct product product = {.n = n,
-                              .N = W->out,
-                              .K = W->in,
-                              .a = x,
-                              .b = W->forward,
-                              .epilogue = PRODUCT_STORE,
-                              .c = y};
-    multiply(p, &product);
-    profile_stop(PROFILE_LINEAR_FORWARD, t, product_flops(&product),
-                 product_bytes(p, &product, n * W->out));
+    struct product product = forward_of(W, x, n, PRODUCT_STORE);
+    product.c = y;
+    multiply(p, PROFILE_LINEAR_FORWARD, &product, results(p, &product, 1));
 }
 
 void linear_forward_add(enum kernel_precision p, const struct weight *W, const void *x, float *y,
                         int64_t n)
 {
-    double t = profile_start();
-    struct product product = {
-        .n = n, .N = W->out, .K = W->in, .a = x, .b = W->forward, .epilogue = PRODUCT_ADD, .c = y};
-    multiply(p, &product);
-    profile_stop(PROFILE_LINEAR_FORWARD, t, product_flops(&product),
-                 product_bytes(p, &product, 0) + 8.0 * (double)(n * W->out));
+    struct product product = forward_of(W, x, n, PRODUCT_ADD);
+    product.c = y;
+    multiply(p, PROFILE_LINEAR_FORWARD, &product, 8.0 * (double)(n * W->out));
 }
 
 void linear_forward_swiglu(enum kernel_precision p, const struct weight *W, const void *x, void *gu,
                            void *y, int64_t n)
 {
-    double t = profile_start();
     MW_ASSERT(W->out % (2 * BLOCK) == 0 && (uintptr_t)gu % 64 == 0);
-    struct product product = {.n = n,
-                              .N = W->out,
-                              .K = W->in,
-                              .a = x,
-                              .b = W->forward,
-                              .epilogue = PRODUCT_SWIGLU,
-                              .c = gu,
-                              .y = y};
-    multiply(p, &product);
-    profile_stop(PROFILE_LINEAR_FORWARD, t, product_flops(&product),
-                 product_bytes(p, &product, n * W->out / 2 * (gu ? 3 : 1)));
+    struct product product = forward_of(W, x, n, PRODUCT_SWIGLU);
+    product.c = gu;
+    product.y = y;
+    multiply(p, PROFILE_LINEAR_FORWARD, &product, results(p, &product, gu ? 1.5 : 0.5));
 }
 
 void linear_backward(enum kernel_precision p, const struct weight *W, const void *dy, void *dx,
                      int64_t n)
 {
-    double t = profile_start();
-    struct product product = {.n = n,
-                              .N = W->in,
-                              .K = W->out,
-                              .a = dy,
-                              .b = W->backward,
-                              .epilogue = PRODUCT_STORE,
-                              .c = dx};
-    multiply(p, &product);
-    profile_stop(PROFILE_LINEAR_BACKWARD, t, product_flops(&product),
-                 product_bytes(p, &product, n * W->in));
+    struct product product = backward_of(W, dy, n, PRODUCT_STORE);
+    product.c = dx;
+    multiply(p, PROFILE_LINEAR_BACKWARD, &product, results(p, &product, 1));
 }
 
 void linear_backward_swiglu(enum kernel_precision p, const struct weight *W, const void *dy,
                             const void *gu, void *d_gu, void *y, int64_t n)
 {
-    double t = profile_start();
-    struct product product = {.n = n,
-                              .N = W->in,
-                              .K = W->out,
-                              .a = dy,
-                              .b = W->backward,
-                              .epilogue = PRODUCT_SWIGLU_BACKWARD,
-                              .c = d_gu,
-                              .y = y,
-                              .gu = gu};
-    multiply(p, &product);
-    profile_stop(PROFILE_LINEAR_BACKWARD, t, product_flops(&product),
-                 product_bytes(p, &product, n * W->in * (y ? 5 : 4)));
+    struct product product = backward_of(W, dy, n, PRODUCT_SWIGLU_BACKWARD);
+    product.c = d_gu;
+    product.y = y;
+    product.gu = gu;
+    multiply(p, PROFILE_LINEAR_BACKWARD, &product, results(p, &product, y ? 5 : 4));
 }
 
 void linear_forward_softmax(enum kernel_precision p, const struct weight *W, const void *x,
                             const uint32_t *targets, int64_t V, void *e,
                             const struct softmax_stats *stats, int64_t n)
 {
-    double t = profile_start();
-    struct product product = {.n = n,
-                              .N = W->out,
-                              .K = W->in,
-                              .a = x,
-                              .b = W->forward,
-                              .epilogue = PRODUCT_SOFTMAX,
-                              .c = e,
-                              .targets = targets,
-                              .V = V,
-                              .stats = *stats};
-    multiply(p, &product);
-    profile_stop(PROFILE_HEAD, t, product_flops(&product),
-                 product_bytes(p, &product, e ? n * W->out : 0));
-}
-
-/* Rows taken at a time: what is prepared of x has to fit the memory for it. */
-static int64_t gradient_rows(enum kernel_precision precision, int64_t in)
-{
-    int64_t fit = (int64_t)(LINEAR_PREPARED / ((size_t)in * act_bytes(precision)));
-    MW_ASSERT(fit >= BLOCK);
-    return at_most(fit / BLOCK * BLOCK, GRADIENT_ROWS);
-}
-
-static void prepare(const struct linear_engine *e, const struct gradient *g)
-{
-    const int64_t width = g->in / BLOCK;
-#pragma omp parallel for schedule(static) num_threads(kernels_threads())
-    for (int64_t j = 0; j < width; j += PREPARE_COLS)
-        e->gradient_prepare(g, j, at_most(j + PREPARE_COLS, width));
+    struct product product = forward_of(W, x, n, PRODUCT_SOFTMAX);
+    product.c = e;
+    product.targets = targets;
+    product.V = V;
+    product.stats = *stats;
+    multiply(p, PROFILE_HEAD, &product, results(p, &product, e ? 1 : 0));
 }
 
 /* Few and large tasks, the same number for every thread. */
@@ -277,7 +230,7 @@ void linear_gradient(enum kernel_precision p, const void *dy, const void *x, flo
     const struct linear_engine *e = &kernels.linear[p];
     MW_ASSERT(!omp_in_parallel());
     MW_ASSERT(n % BLOCK == 0 && out % BLOCK == 0 && in % BLOCK == 0);
-    const int64_t step = e->gradient_rows ? n : gradient_rows(p, in);
+    const int64_t step = e->gradient_rows ? n : GRADIENT_ROWS;
     const int64_t bytes = (int64_t)act_bytes(p);
     for (int64_t row = 0; row < n; row += step) {
         struct gradient g = {.n = at_most(n - row, step),
@@ -285,10 +238,7 @@ void linear_gradient(enum kernel_precision p, const void *dy, const void *x, flo
                              .in = in,
                              .dy = (const char *)dy + row * out * bytes,
                              .x = (const char *)x + row * in * bytes,
-                             .dw = dW,
-                             .x_prepared = kernels_linear_prepared()};
-        if (e->gradient_prepare)
-            prepare(e, &g);
+                             .dw = dW};
         add_gradient(e, &g);
     }
     profile_stop(PROFILE_LINEAR_GRADIENT, t, 2.0 * (double)n * (double)out * (double)in,

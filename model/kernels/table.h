@@ -77,15 +77,12 @@ struct gradient {
     int64_t n, out, in;
     const void *dy, *x;
     float *dw;
-    void *x_prepared; /* see gradient_prepare */
 };
 
 struct linear_engine {
     /* Blocks [i0, i1) x [j0, j1) of C; j0 and j1 are even with SWIGLU. Serial. */
     void (*product)(const struct product *p, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                     void *scratch);
-    /* Rearranges blocks [j0, j1) of x columns (all rows) into x_prepared; NULL = not needed. */
-    void (*gradient_prepare)(const struct gradient *g, int64_t j0, int64_t j1);
     /* Adds to blocks [i0, i1) x [j0, j1) of dW, in one fixed order of rows. */
     void (*gradient)(const struct gradient *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                      void *scratch);
@@ -219,16 +216,11 @@ struct gemm_scratch {
     int64_t a_rows, b_cols; /* rows and columns that fit, at k_step deep */
 };
 
-/* Bytes for gradient_prepare(): 1,024 rows of 32,768 bf16 values. */
-enum { LINEAR_PREPARED = 64 * 1024 * 1024 };
-
 int kernels_threads(void); /* threads a parallel kernel may use here: 1 when nested */
 struct gemm_scratch *kernels_gemm_scratch(void);
-void *kernels_linear_scratch(void);  /* the larger scratch_bytes of linear[], of the caller */
-void *kernels_linear_prepared(void); /* LINEAR_PREPARED bytes, shared: only outside parallel
-                                        regions */
-float *kernels_heads_scratch(void);  /* HEADS_SCRATCH bytes of the calling thread */
-float *kernels_partials(void);       /* NORM_BLOCKS x NORM_WIDTH_MAX floats, shared: only
+void *kernels_linear_scratch(void); /* the larger scratch_bytes of linear[], of the caller */
+float *kernels_heads_scratch(void); /* HEADS_SCRATCH bytes of the calling thread */
+float *kernels_partials(void);      /* NORM_BLOCKS x NORM_WIDTH_MAX floats, shared: only
                                               outside parallel regions */
 
 void gemm_fill_c(struct kernels *k);

@@ -421,53 +421,12 @@ static void test_pack(void **state)
     }
 }
 
-/* An engine that wants x by columns first: block columns one after the other. */
-static void prepare_columns(const struct gradient *g, int64_t j0, int64_t j1)
-{
-    float *to = g->x_prepared;
-    for (int64_t col = j0 * BLOCK; col < j1 * BLOCK; col++)
-        for (int64_t t = 0; t < g->n; t++)
-            to[col * g->n + t] = ((const float *)g->x)[block_at(t, col, g->in)];
-}
-
-static void gradient_of_columns(const struct gradient *g, int64_t i0, int64_t i1, int64_t j0,
-                                int64_t j1, void *scratch)
-{
-    (void)scratch;
-    const float *x = g->x_prepared, *dy = g->dy;
-    for (int64_t o = i0 * BLOCK; o < i1 * BLOCK; o++)
-        for (int64_t col = j0 * BLOCK; col < j1 * BLOCK; col++) {
-            float sum = 0;
-            for (int64_t t = 0; t < g->n; t++)
-                sum += dy[block_at(t, o, g->out)] * x[col * g->n + t];
-            g->dw[block_at(o, col, g->in)] += sum;
-        }
-}
-
-static void test_prepared(void **state)
-{
-    (void)state;
-    struct problem q;
-    problem_init(&q, KERNEL_FP32, 2112, 288, 64); /* more rows than are prepared at a time */
-    use_threads(3);
-    assert_true(use_level(CPU_C));
-    kernels.linear[KERNEL_FP32].gradient_prepare = prepare_columns;
-    kernels.linear[KERNEL_FP32].gradient = gradient_of_columns;
-    float *dw = mem_zalloc((size_t)(q.out * q.in), sizeof(float));
-    linear_gradient(q.p, q.dy.blocks, q.x.blocks, dw, q.n, q.out, q.in);
-    assert_blocks(q.p, dw, q.dw, q.out, q.in, 1e-5, "gradient of what is prepared");
-    linear_fill_c(&kernels);
-    free(dw);
-    problem_release(&q);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_pack),
-        cmocka_unit_test(test_prepared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
